@@ -1,0 +1,143 @@
+"""Files and folders that appear whole or not at all.
+
+Everything is written under a temporary name in the same folder, flushed to the disk and renamed
+at the end, so a crash, a full disk or a kill never leaves a half-written file that is later
+believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medptq.errors import OutputError
+
+_PART = ".medptq-part"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_free(path: Path, *, overwrite: bool) -> None:
+    """Make sure, before any work is done for it, that a file or folder can be written.
+
+    Raises:
+        OutputError: Something of that name is there (an empty folder does not count) and
+            ``overwrite`` is false, or the folder it is to lie in cannot be written to.
+    """
+    is_empty_folder = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not overwrite and not is_empty_folder:
+        raise OutputError(
+            "exists",
+            f"{path} was not written",
+            why="something of that name is there already",
+            todo="Choose another name, or ask for it to be replaced with --overwrite",
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent, prefix=_PART):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path that becomes ``path`` when the block ends without an error.
+
+    The temporary name keeps every suffix of ``path``, because image writers choose the format by
+    it.
+
+    Raises:
+        OutputError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
+    """
+    require_free(path, overwrite=overwrite)
+    part = path.with_name(f"{_PART}-{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        yield part
+        _flush(part)
+        part.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # which would hide the error that led here
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
+
+    Raises:
+        OutputError: ``path`` exists, is not an empty folder and ``overwrite`` is false; or it
+            holds something that the new folder does not, which would be lost; or it cannot be
+            written.
+    """
+    require_free(path, overwrite=overwrite)
+    token = uuid.uuid4().hex[:8]
+    part = path.with_name(f"{_PART}-{token}-{path.name}")
+    old = path.with_name(f"{_PART}-{token}-old-{path.name}")
+    try:
+        part.mkdir()
+        yield part
+        for file in sorted(part.rglob("*")):
+            if file.is_file():
+                _flush(file)
+        if path.exists():
+            _refuse_losing(path, part)
+            path.rename(old)
+        part.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise _cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` to ``path`` as indented UTF-8 JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _refuse_losing(path: Path, replacement: Path) -> None:
+    others = sorted(
+        {file.name for file in path.iterdir()} - {file.name for file in replacement.iterdir()}
+    )
+    if others:
+        raise OutputError(
+            "other-files",
+            f"{path} was not replaced",
+            why=f"it holds other files, such as {others[0]}, which would be lost",
+            todo="Choose another folder, or move them away",
+        )
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        "unwritable",
+        f"{path} could not be written",
+        why=error.strerror or str(error),
+        todo="Free some space, or choose a folder that you may write to",
+    )

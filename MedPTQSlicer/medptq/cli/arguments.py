@@ -1,0 +1,123 @@
+"""What the command line understands."""
+
+from __future__ import annotations
+
+import argparse
+
+import medptq
+from medptq.quantization.recipe import OBSERVERS, Recipe
+
+EXIT_CODES = """\
+exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 scan, 4 model, 5 quantization, 6 engine,
+7 output, 130 stopped. Not for clinical use."""
+
+_MODEL = "id of the catalogue, or an .onnx or TorchScript file with its card (.json) beside it"
+_SCAN = "a NIfTI, NRRD or MetaImage file, or the folder of a DICOM series"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    standard = Recipe()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--json", action="store_true", help="print one JSON object on stdout, for machines"
+    )
+    common.add_argument("--quiet", action="store_true", help="show no progress")
+    writing = argparse.ArgumentParser(add_help=False)
+    writing.add_argument(
+        "--overwrite", action="store_true", help="replace what is there under that name"
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="medptq",
+        description="INT8 post-training quantization for 3D medical image segmentation.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"medptq {medptq.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    commands.add_parser("models", parents=[common], help="list the networks of the catalogue")
+    commands.add_parser(
+        "doctor", parents=[common], help="say what this machine has and prove its engines"
+    )
+
+    quantize = commands.add_parser(
+        "quantize",
+        parents=[common, writing],
+        help="calibrate a network on unlabeled scans and write its INT8 twin",
+        epilog=EXIT_CODES,
+    )
+    quantize.add_argument("model", metavar="MODEL", help=_MODEL)
+    quantize.add_argument(
+        "--scans", required=True, metavar="DIR", help="folder of unlabeled scans, in any mix"
+    )
+    quantize.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    quantize.add_argument(
+        "--observer",
+        choices=OBSERVERS,
+        default=standard.observer,
+        help="how an activation's range is chosen (default: %(default)s)",
+    )
+    quantize.add_argument(
+        "--percentile",
+        type=float,
+        default=standard.percentile,
+        metavar="P",
+        help="share of the values, in percent, that the observer 'percentile' keeps "
+        "(default: %(default)s)",
+    )
+    quantize.add_argument(
+        "--patches",
+        type=int,
+        default=standard.patches,
+        metavar="N",
+        help="patches to calibrate on, at most (default: %(default)s)",
+    )
+    quantize.add_argument(
+        "--seed",
+        type=int,
+        default=standard.seed,
+        metavar="N",
+        help="seed of the choice of patches (default: %(default)s)",
+    )
+
+    segment = commands.add_parser(
+        "segment", parents=[common, writing], help="segment a scan or a folder", epilog=EXIT_CODES
+    )
+    segment.add_argument(
+        "model", metavar="MODEL|QUANTIZED", help=f"{_MODEL}; or a folder that quantize wrote"
+    )
+    segment.add_argument("scan", metavar="SCAN", help=f"{_SCAN}, or a folder of scans")
+    segment.add_argument(
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="label map to write (.nii.gz, .nii, .nrrd, .mha); a folder for a folder of scans",
+    )
+    segment.add_argument(
+        "--engine",
+        choices=("auto", "openvino", "tensorrt", "pytorch"),
+        default="auto",
+        help="what runs the network (default: the fastest here)",
+    )
+    segment.add_argument(
+        "--precision",
+        choices=("best", "int8", "fp16", "bf16", "fp32"),
+        default="best",
+        help="what it runs at (default: the fastest here that agrees with FP32)",
+    )
+
+    compare = commands.add_parser(
+        "compare",
+        parents=[common, writing],
+        help="run FP32 and INT8 on every engine of this machine and write a report",
+        epilog=EXIT_CODES,
+    )
+    compare.add_argument("model", metavar="MODEL", help=_MODEL)
+    compare.add_argument("quantized", metavar="QUANTIZED", help="folder that quantize wrote")
+    compare.add_argument("scan", metavar="SCAN", help=_SCAN)
+    compare.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    compare.add_argument(
+        "--reference", metavar="LABELS", help="label map on the scan's grid to hold both against"
+    )
+    return parser

@@ -1,0 +1,1 @@
+"""Inference engines, their cached builds, and which of them this machine can use."""

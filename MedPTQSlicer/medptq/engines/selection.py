@@ -1,0 +1,77 @@
+"""The engines this program has, and the one to take where none is named."""
+
+from __future__ import annotations
+
+import functools
+import platform
+
+from medptq.engines.openvino import OpenVINOEngine
+from medptq.engines.protocol import Availability, Engine
+from medptq.engines.pytorch import PyTorchEngine
+from medptq.errors import EngineError
+
+
+@functools.cache
+def _engines() -> dict[str, Engine]:
+    return {engine.name: engine for engine in (OpenVINOEngine(), PyTorchEngine())}
+
+
+def engines() -> dict[str, Engine]:
+    """Return every engine by name, usable here or not."""
+    return dict(_engines())
+
+
+def usable_engines() -> dict[str, Engine]:
+    """Return the engines that this machine can run, by name."""
+    return {name: engine for name, engine in _engines().items() if engine.availability().usable}
+
+
+def get_engine(name: str) -> Engine:
+    """Return the engine of that name.
+
+    Raises:
+        EngineError: There is none, or it cannot be used here.
+    """
+    names = " or ".join(_engines())
+    if name == "tensorrt":
+        raise EngineError(
+            "unavailable",
+            "TensorRT cannot be used",
+            why="this version of the program has no TensorRT engine yet",
+            todo=f"Choose {names}",
+        )
+    if name not in _engines():
+        raise EngineError(
+            "unknown",
+            f"There is no engine called {name!r}",
+            why="the name is not known",
+            todo=f"Choose {names}",
+        )
+    engine = _engines()[name]
+    require_usable(engine)
+    return engine
+
+
+def require_usable(engine: Engine) -> Availability:
+    """Return the engine's availability.
+
+    Raises:
+        EngineError: It cannot be used here.
+    """
+    availability = engine.availability()
+    if not availability.usable:
+        raise EngineError(
+            "unavailable",
+            f"The engine {engine.name} cannot be used here",
+            why=availability.reason,
+            todo="Choose another engine; medptq doctor lists those that work",
+        )
+    return availability
+
+
+def default_engine() -> Engine:
+    """Return the engine that is likely the fastest here: OpenVINO on x86, PyTorch elsewhere."""
+    usable = usable_engines()
+    if "openvino" in usable and platform.machine() in ("x86_64", "AMD64"):
+        return usable["openvino"]
+    return usable["pytorch"]

@@ -1,0 +1,1 @@
+"""Reading, checking, simplifying and executing ONNX graphs in PyTorch."""

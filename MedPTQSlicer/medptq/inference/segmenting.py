@@ -1,0 +1,155 @@
+"""From a scan to its label map."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from medptq.engines.memory import OUT_OF_MEMORY
+from medptq.engines.protocol import Session
+from medptq.errors import EngineError, ScanError
+from medptq.inference.postprocessing import postprocess
+from medptq.inference.restoring import restore
+from medptq.inference.sliding import Slab, memory_needed, sliding_window
+from medptq.models.segmentation_model import SegmentationModel
+from medptq.progress import Reporter
+from medptq.scans.prepared import PreparedScan
+from medptq.scans.preprocessing import Locator, prepare
+from medptq.scans.scan import LabelArray, Scan
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """How long each stage of one segmentation took, in seconds.
+
+    Attributes:
+        preprocess: From the scan as read to the network's input, the locating model included.
+        inference: The network, and the blending of its windows.
+        postprocess: From the blended outputs to the finished label map on the scan's grid.
+    """
+
+    preprocess: float
+    inference: float
+    postprocess: float
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The structures that a network found in a scan.
+
+    Attributes:
+        labels: Label map on the scan's own grid, [K, J, I], uint8 or uint16.
+        seconds: How long it took.
+    """
+
+    labels: LabelArray
+    seconds: StageSeconds
+
+
+def segment_scan(
+    model: SegmentationModel,
+    session: Session,
+    scan: Scan,
+    *,
+    locate: Locator | None = None,
+    reporter: Reporter,
+) -> Segmentation:
+    """Segment one scan.
+
+    If memory runs out, half as many windows at a time are tried, down to one.
+
+    Args:
+        model: The network's card.
+        session: The network, built for the card's patch size.
+        scan: The scan.
+        locate: Runs the model of a given id on the scan; needed by cards that crop to another
+            model's result.
+        reporter: Told of every batch of windows, and asked for cancellation between them.
+
+    Returns:
+        The label map and the seconds it took; reading the scan and building the network are not
+        among them.
+
+    Raises:
+        ScanError: The scan has other channels than the network, or cannot be prepared.
+        ModelError: A step on the card is not known.
+        EngineError: The network's output cannot be used, or memory does not suffice.
+    """
+    if scan.array.shape[0] != model.channels:
+        raise ScanError(
+            "channels",
+            "The scan cannot be segmented",
+            why=f"it has {scan.array.shape[0]} image channels and {model.title} takes "
+            f"{model.channels}",
+            todo="Give a scan with the channels that the model was trained on",
+        )
+    started = time.perf_counter()
+    prepared = prepare(scan, model.preprocessing, model.axis_order, locate)
+    prepared_at = time.perf_counter()
+    _require_memory(memory_needed(prepared, session, model.classes), session)
+    labels, inference = _run(model, session, prepared, reporter)
+    postprocess(labels, model.postprocessing)
+    total = time.perf_counter() - prepared_at
+    return Segmentation(
+        labels,
+        StageSeconds(
+            preprocess=prepared_at - started,
+            inference=inference,
+            postprocess=total - inference,
+        ),
+    )
+
+
+def _run(
+    model: SegmentationModel, session: Session, prepared: PreparedScan, reporter: Reporter
+) -> tuple[LabelArray, float]:
+    """Return the label map before postprocessing, and the seconds of inference alone."""
+    batch = session.input_shape[0]
+    while True:
+        slabs = _Timed(
+            sliding_window(session, prepared, model.overlap, model.classes, reporter, batch)
+        )
+        try:
+            return restore(slabs, prepared, model.classes), slabs.seconds
+        except EngineError as error:
+            if error.code != OUT_OF_MEMORY or batch == 1:
+                raise
+        batch //= 2
+        if session.device.type == "cuda":
+            torch.cuda.empty_cache()
+        reporter.warn(
+            f"There was not enough memory for {2 * batch} windows at a time; {batch} are tried."
+        )
+
+
+class _Timed:
+    """Slabs, and the seconds that were spent waiting for them."""
+
+    def __init__(self, slabs: Iterator[Slab]) -> None:
+        self._slabs = slabs
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[Slab]:
+        while True:
+            started = time.perf_counter()
+            slab = next(self._slabs, None)
+            self.seconds += time.perf_counter() - started
+            if slab is None:
+                return
+            yield slab
+
+
+def _require_memory(needed: int, session: Session) -> None:
+    """Refuse before the system kills the program; GPUs say themselves when they are full."""
+    available = psutil.virtual_memory().available
+    if session.device.type == "cpu" and needed > available:
+        raise EngineError(
+            "memory",
+            "The scan cannot be segmented",
+            why=f"it needs {needed / 1e9:.1f} GB of memory and {available / 1e9:.1f} GB are free",
+            todo="Close other programs, or use a machine with more memory",
+        )

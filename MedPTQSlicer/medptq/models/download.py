@@ -1,0 +1,86 @@
+"""Fetching a model's file into the cache, where it stays.
+
+The order in which it is looked for: the cache, the mirror that the environment variable
+``MEDPTQ_MIRROR`` names (a folder or the base of an URL, where files lie under their own names),
+and then its origin. Whatever comes from outside is believed only if its SHA-256 is right.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+from medptq.artifacts import atomic_file, sha256_of
+from medptq.errors import ModelError
+from medptq.models.cache import cache_folder
+from medptq.models.catalogue import Download, Release
+from medptq.models.checksum import require_checksum
+from medptq.models.package_index import download_release
+from medptq.models.url_download import download_url
+from medptq.progress import Reporter
+
+
+def fetch(download: Download, reporter: Reporter) -> Path:
+    """Return the path of the file in the cache, after downloading it if it is not there yet.
+
+    Nothing is sent over the network for a file that is in the cache.
+
+    Args:
+        download: What is wanted.
+        reporter: Told of the progress; a download that is cancelled is resumed next time.
+
+    Raises:
+        ModelError: ``model.offline`` - it cannot be reached; the sentence says where to put the
+            file by hand. ``model.checksum`` - another file was delivered; it was deleted.
+            ``model.download`` - it was refused. ``model.cache`` - the cache cannot be written.
+    """
+    target = cache_folder("downloads") / download.file
+    if target.is_file():
+        if sha256_of(target) == download.sha256:
+            return target
+        reporter.warn(f"{target} was damaged, so it was deleted and is fetched again.")
+        target.unlink()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not _fetch_from_mirror(download, target, reporter):
+            _fetch_from_origin(download, target, reporter)
+    except OSError as error:
+        raise ModelError(
+            "cache",
+            f"{target} could not be written",
+            why=error.strerror or str(error),
+            todo="Free some space, or name another folder in the environment variable MEDPTQ_CACHE",
+        ) from error
+    return target
+
+
+def _fetch_from_origin(download: Download, target: Path, reporter: Reporter) -> None:
+    if isinstance(download.origin, Release):
+        download_release(download.origin, download.sha256, target, reporter)
+    else:
+        download_url(download.origin, download.sha256, download.size_mb, target, reporter)
+
+
+def _fetch_from_mirror(download: Download, target: Path, reporter: Reporter) -> bool:
+    """Fetch the file from the mirror; false if there is no mirror or the mirror lacks it."""
+    mirror = os.environ.get("MEDPTQ_MIRROR")
+    if not mirror:
+        return False
+    if mirror.startswith(("http://", "https://")):
+        url = f"{mirror.rstrip('/')}/{quote(download.file)}"
+        try:
+            download_url(url, download.sha256, download.size_mb, target, reporter)
+        except ModelError as error:
+            reporter.warn(f"The mirror did not serve {download.file}, as {error.why}.")
+            return False
+        return True
+    source = Path(mirror).expanduser() / download.file
+    if not source.is_file():
+        reporter.warn(f"The mirror {mirror} has no {download.file}.")
+        return False
+    with atomic_file(target, overwrite=True) as part:
+        shutil.copyfile(source, part)
+        require_checksum(part, download.sha256, source.name)
+    return True

@@ -1,0 +1,165 @@
+"""Loading a model by its catalogue id or from a file.
+
+What only a first use needs (PyTorch, the exporter) is imported there, so that a model that is in
+the cache is loaded at once.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from medptq.artifacts import sha256_of
+from medptq.errors import ModelError
+from medptq.models.archive import extract_member
+from medptq.models.card import EXAMPLE, read_card
+from medptq.models.catalogue import CatalogueEntry, entry, has_entry, unknown_model
+from medptq.models.checked_json import refused
+from medptq.models.download import fetch
+from medptq.models.network_cache import cached_network
+from medptq.models.segmentation_model import SegmentationModel
+from medptq.progress import Reporter
+
+_SILENT = Reporter()
+_TORCHSCRIPT = (".ts", ".pt")
+
+
+def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> SegmentationModel:
+    """Load a segmentation network, and whatever other network it is cropped with.
+
+    Args:
+        name_or_path: An id of the catalogue, which is downloaded and exported to ONNX on first
+            use; or the path of an ``.onnx`` file or of a TorchScript file (``.ts``, ``.pt``)
+            with its card beside it under the same name (``spleen.onnx``, ``spleen.json``). Load
+            TorchScript from sources that you trust only.
+        reporter: Told of the progress, asked for cancellation.
+
+    Returns:
+        The model; its graph was checked against its card.
+
+    Raises:
+        ModelError: ``model.unknown`` - no such id, and no file of these formats.
+            ``model.missing`` - no such file. ``model.card-missing`` and ``model.card`` - the card
+            is not there, or cannot be used. ``model.mismatch`` - card and graph do not fit.
+            ``model.parity`` and ``model.export`` - the export to ONNX failed. Also as
+            :func:`medptq.models.download.fetch`, :func:`medptq.graph.loading.load_graph` and
+            :func:`medptq.models.torchscript.load_torchscript`.
+        OutputError: The cache cannot be written.
+
+    Example:
+        >>> model = load_model("deepbet")  # doctest: +SKIP
+        >>> model.patch_size  # doctest: +SKIP
+        (256, 256, 256)
+    """
+    if isinstance(name_or_path, str) and has_entry(name_or_path):
+        model = _load_entry(entry(name_or_path), reporter)
+    else:
+        model = _load_file(Path(name_or_path).expanduser(), reporter)
+    for step in model.preprocessing:
+        if step["step"] == "crop_to_model":
+            if not has_entry(step["model"]):
+                raise refused(
+                    f"The card of {model.id}",
+                    f'it crops to "{step["model"]}", which is not in the catalogue',
+                )
+            load_model(step["model"], reporter)  # now, as there may be no network later on
+    return model
+
+
+def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
+    download = found.download
+
+    def make(model: SegmentationModel) -> dict[str, Any]:
+        file = fetch(download, reporter)
+        with tempfile.TemporaryDirectory(dir=model.onnx.parent) as folder:
+            if download.member is not None:
+                archive, file = file, Path(folder) / "network"
+                extract_member(archive, download.member, file, reporter)
+            if found.format == "torchscript":
+                return _export(file, model, reporter)
+            shutil.copyfile(file, model.onnx)
+        _check(model)
+        return {}
+
+    sha256 = download.sha256 if download.member is None else download.member.sha256
+    return cached_network(found.model(Path()), sha256, make, reporter)
+
+
+def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:
+    suffix = path.suffix.lower()
+    if suffix != ".onnx" and suffix not in _TORCHSCRIPT:
+        raise _unknown(path)
+    if not path.is_file():
+        raise ModelError(
+            "missing",
+            f"The network {path} cannot be read",
+            why="there is no such file",
+            todo="Check the path",
+        )
+    card = path.with_suffix(".json")
+    if not card.is_file():
+        raise _card_missing(path, card)
+    model = read_card(card, path)
+    if suffix == ".onnx":
+        _check(model)
+        return model
+
+    def make(model: SegmentationModel) -> dict[str, Any]:
+        return _export(path, model, reporter)
+
+    return cached_network(model, sha256_of(path), make, reporter)
+
+
+def _export(file: Path, model: SegmentationModel, reporter: Reporter) -> dict[str, Any]:
+    """Export a TorchScript file to ``model.onnx``, and check it against the card."""
+    from medptq.models.export import export_onnx
+    from medptq.models.torchscript import load_torchscript
+
+    shape = (1, model.channels, *model.patch_size)
+    report = export_onnx(load_torchscript(file), shape, model.onnx, reporter)
+    _check(model)
+    return {
+        "opset": report.opset,
+        "difference": report.difference,
+        "checked_shape": report.checked_shape,
+        "dynamic_batch": report.dynamic_batch,
+    }
+
+
+def _check(model: SegmentationModel) -> None:
+    from medptq.graph.loading import load_graph
+    from medptq.models.fitting import require_fit
+
+    require_fit(model, load_graph(model.onnx))
+
+
+def _unknown(path: Path) -> ModelError:
+    if path.is_dir():
+        return ModelError(
+            "unknown",
+            f"The folder {path} cannot be loaded as a model",
+            why="a model is one file with its card beside it",
+            todo="Give the path of its .onnx, .ts or .pt file",
+        )
+    if path.is_file():
+        return ModelError(
+            "unknown",
+            f"The network {path.name} cannot be read",
+            why=f'files of the type "{path.suffix}" are not known',
+            todo="Export it to ONNX (.onnx) or TorchScript (.ts, .pt)",
+        )
+    return unknown_model(str(path))
+
+
+def _card_missing(path: Path, card: Path) -> ModelError:
+    return ModelError(
+        "card-missing",
+        f"The network {path.name} has no card",
+        why=f"there is no file {card}, and a graph alone does not say how scans are prepared for"
+        " it or what it finds",
+        todo='Write it as the README describes under "The card"; at the least, '
+        f"{json.dumps(EXAMPLE)}",
+    )

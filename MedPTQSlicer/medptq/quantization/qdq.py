@@ -1,0 +1,109 @@
+"""Writing QuantizeLinear and DequantizeLinear nodes, and weights as INT8, into a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from medptq.quantization.arithmetic import quantize_weight, symmetric_scale
+from medptq.quantization.placement import Placement, QuantizedWeight
+
+
+def insert_qdq(
+    model: ir.Model, placement: Placement, thresholds: Mapping[str, float]
+) -> dict[str, float]:
+    """Quantize a graph in place.
+
+    Each activation of the placement gets one QuantizeLinear/DequantizeLinear pair, shared by all
+    the nodes that read it quantized; nodes that read it unquantized keep the original. Each
+    weight is stored as INT8 with a DequantizeLinear after it. Zero points are 0 throughout.
+
+    Args:
+        model: Graph of opset 13 or newer whose constants are initializers.
+        placement: What to quantize.
+        thresholds: For each activation of the placement, the magnitude that becomes 127.
+
+    Returns:
+        The scale of each activation by name, as it stands in the graph.
+    """
+    graph = model.graph
+    nodes = {node.name: node for node in graph}
+    tied = {name: group for group in placement.tied for name in group}
+    scales: dict[str, float] = {}
+    pairs: dict[str, ir.Value] = {}
+    for point in placement.inputs:
+        node = nodes[point.node]
+        if point.tensor not in pairs:
+            group = tied.get(point.tensor, frozenset([point.tensor]))
+            scale = symmetric_scale(max(thresholds[name] for name in group))
+            scales[point.tensor] = float(scale)
+            value = node.inputs[point.index]
+            if value is None:
+                raise ValueError(f"{point.node} has no input {point.index}")
+            pairs[point.tensor] = _insert_pair(graph, value, scale)
+        node.replace_input_with(point.index, pairs[point.tensor])
+    dequantized: dict[tuple[str, int | None], ir.Value] = {}
+    for weight in placement.weights:
+        node = nodes[weight.node]
+        key = (weight.tensor, weight.axis)
+        if key not in dequantized:
+            dequantized[key] = _store_as_int8(graph, node, weight)
+        node.replace_input_with(weight.index, dequantized[key])
+    for name in {weight.tensor for weight in placement.weights}:
+        if not graph.initializers[name].uses():
+            del graph.initializers[name]
+    return scales
+
+
+def _insert_pair(graph: ir.Graph, value: ir.Value, scale: NDArray[np.float32]) -> ir.Value:
+    name = f"{value.name}"
+    operands = [
+        _initializer(graph, f"{name}/scale", scale),
+        _initializer(graph, f"{name}/zero_point", np.int8(0)),
+    ]
+    quantize = _node("QuantizeLinear", [value, *operands], f"{name}/quantize")
+    dequantize = _node("DequantizeLinear", [quantize.outputs[0], *operands], f"{name}/dequantize")
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], [quantize, dequantize])
+    else:
+        graph.insert_after(producer, [quantize, dequantize])
+    dequantize.outputs[0].shape, dequantize.outputs[0].type = value.shape, value.type
+    return dequantize.outputs[0]
+
+
+def _store_as_int8(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight) -> ir.Value:
+    constant = graph.initializers[weight.tensor].const_value
+    if constant is None:
+        raise ValueError(f"{weight.tensor} is no constant")
+    integers, scale = quantize_weight(constant.numpy(), weight.axis)
+    name = weight.tensor
+    operands = [
+        _initializer(graph, f"{name}/int8", integers),
+        _initializer(graph, f"{name}/scale", scale),
+        _initializer(graph, f"{name}/zero_point", np.zeros(scale.shape, np.int8)),
+    ]
+    attributes = {} if weight.axis is None else {"axis": weight.axis}
+    dequantize = _node("DequantizeLinear", operands, f"{name}/dequantize", attributes)
+    graph.insert_before(node, dequantize)
+    return dequantize.outputs[0]
+
+
+def _node(
+    op_type: str,
+    inputs: list[ir.Value],
+    name: str,
+    attributes: dict[str, int] | None = None,
+) -> ir.Node:
+    node = ir.node(op_type, inputs, attributes, name=name)
+    node.outputs[0].name = f"{name}_output"
+    return node
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic] | np.generic) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(np.asarray(array), name=name))
+    graph.register_initializer(value)
+    return value

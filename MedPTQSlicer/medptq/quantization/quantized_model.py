@@ -1,0 +1,80 @@
+"""A quantized network on disk: a folder that proves that it is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medptq.artifacts import sha256_of
+from medptq.errors import ModelError
+from medptq.models.card import read_card
+from medptq.models.segmentation_model import SegmentationModel
+from medptq.quantization.recipe import Recipe
+
+MANIFEST = "manifest.json"
+CARD = "model.json"
+FP32 = "fp32.onnx"
+INT8 = "int8.onnx"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A network with its INT8 twin.
+
+    Attributes:
+        folder: Where it lies.
+        model: The network; its ``onnx`` is the FP32 graph in the folder.
+        int8: The graph with INT8 weights and Q/DQ nodes.
+        recipe: How it was quantized.
+        manifest: All that is known of how it came to be: see :mod:`medptq.quantization.quantizing`.
+    """
+
+    folder: Path
+    model: SegmentationModel
+    int8: Path
+    recipe: Recipe
+    manifest: Mapping[str, Any]
+
+
+def is_quantized_model(path: Path) -> bool:
+    """Tell whether ``path`` is the folder of a quantized network."""
+    return (path / MANIFEST).is_file()
+
+
+def load_quantized_model(folder: Path) -> QuantizedModel:
+    """Read a quantized network, checking every file against the manifest.
+
+    Raises:
+        ModelError: A file is missing, was changed, or was written by a newer version.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest, dict):
+            raise TypeError("it is not an object")
+        version, files = manifest["format"], dict(manifest["files"])
+        recipe = Recipe.from_json(manifest["recipe"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _broken(folder, f"its {MANIFEST} cannot be read ({error})") from error
+    if version != FORMAT:
+        raise _broken(folder, f"its format is {version}, this program reads {FORMAT}")
+    for name in (CARD, FP32, INT8):
+        path = folder / name
+        if not path.is_file():
+            raise _broken(folder, f"{name} is missing")
+        if sha256_of(path) != files.get(name):
+            raise _broken(folder, f"the SHA-256 of {name} is not the manifest's")
+    model = replace(read_card(folder / CARD, folder / FP32), onnx=folder / FP32)
+    return QuantizedModel(folder, model, folder / INT8, recipe, manifest)
+
+
+def _broken(folder: Path, why: str) -> ModelError:
+    return ModelError(
+        "quantized",
+        f"The quantized network {folder.name} cannot be used",
+        why=why,
+        todo="Quantize the network again",
+    )

@@ -1,0 +1,1 @@
+"""Reading scans, their geometry, preprocessing, and patches for calibration."""

@@ -1,0 +1,188 @@
+"""DICOM series: which files belong together, in which order, and whether any are missing.
+
+ITK takes slices as they come: it warns of a missing one and goes on, and it drops the shear of a
+tilted gantry. Here the places of all slices are compared, and such series are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from medptq.errors import ScanError
+from medptq.scans import refusals
+from medptq.scans.sources import DICOM
+
+Positions: TypeAlias = NDArray[np.float64]
+
+_SERIES_UID = "0020|000e"
+_MODALITY = "0008|0060"
+_PIXEL_SPACING = "0028|0030"
+_POSITION = "0020|0032"
+
+# Objects with pixels that are results, not scans.
+_RESULTS = ("SEG", "RTDOSE")
+
+_SAME_DIRECTION = 1e-3  # between direction cosines, which scanners write with rounding
+_SAME_PLACE = 0.01  # mm
+_UNEVEN = 0.1  # of the slice spacing, by which a slice may lie off its place
+
+
+@dataclass(frozen=True)
+class DicomImage:
+    """The header of one DICOM file that holds an image.
+
+    Attributes:
+        path: The file.
+        kind: What all slices of a series have in common: its UID, size and voxel size.
+        frames: Images in the file.
+        direction: Direction cosines, 3x3, columns the image's axes in LPS.
+        position: LPS position of its first voxel, in mm.
+    """
+
+    path: Path
+    kind: tuple[object, ...]
+    frames: int
+    direction: NDArray[np.float64]
+    position: Positions
+
+
+def read_header(path: Path) -> DicomImage | None:
+    """Read one file's header; None if it holds no image, or only a result such as a dose."""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(DICOM)
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+
+    def tag(name: str) -> str:
+        return str(reader.GetMetaData(name)).strip() if reader.HasMetaDataKey(name) else ""
+
+    if tag(_MODALITY) in _RESULTS:
+        return None
+    size = reader.GetSize()  # 3D for any DICOM file
+    return DicomImage(
+        path=path,
+        kind=(tag(_SERIES_UID), size[:2], tag(_PIXEL_SPACING)),
+        frames=size[2],
+        direction=np.reshape(reader.GetDirection(), (3, 3)),
+        position=np.array(reader.GetOrigin()),
+    )
+
+
+def series_of(images: Iterable[DicomImage]) -> list[tuple[Path, ...]]:
+    """Sort the images of one folder into series, each in the order of its slices' places.
+
+    A file of several frames is a series by itself. A series whose slices lie in several
+    directions (a localizer) is taken apart by direction.
+    """
+    groups: list[list[DicomImage]] = []
+    for image in images:
+        for group in groups:
+            first = group[0]
+            if (
+                max(first.frames, image.frames) == 1
+                and first.kind == image.kind
+                and np.allclose(first.direction, image.direction, atol=_SAME_DIRECTION)
+            ):
+                group.append(image)
+                break
+        else:
+            groups.append([image])
+    return [
+        tuple(
+            image.path
+            for image in sorted(
+                group, key=lambda image: float(group[0].direction[:, 2] @ image.position)
+            )
+        )
+        for group in groups
+    ]
+
+
+def read_series(paths: tuple[Path, ...], name: str, pixel_type: int) -> sitk.Image:
+    """Read the slices of one series, in this order, as one image.
+
+    Args:
+        paths: The files, in the order of their places.
+        name: The series' name, for errors.
+        pixel_type: SimpleITK's pixel type to read as. Each slice is rescaled by its own slope and
+            intercept.
+
+    Raises:
+        ScanError: A file cannot be read (``corrupt``), or the slices do not fill a box evenly
+            (``missing-slices``, ``duplicate-slices``, ``uneven-slices``, ``sheared``,
+            ``no-position``).
+    """
+    reader = sitk.ImageSeriesReader()
+    reader.SetImageIO(DICOM)
+    reader.SetFileNames([str(path) for path in paths])
+    reader.SetOutputPixelType(pixel_type)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        why = "its files are damaged, or do not belong together"
+        raise refusals.corrupt(name, why) from error
+    try:
+        positions = np.array(
+            [
+                [float(number) for number in reader.GetMetaData(n, _POSITION).split("\\")]
+                for n in range(len(paths))
+            ]
+        ).reshape(len(paths), 3)
+    except (RuntimeError, ValueError) as error:
+        raise _unusable(
+            name,
+            "no-position",
+            "its slices do not say where they lie (Image Position (Patient) is missing)",
+            "Export the original series from the archive, not a secondary capture",
+        ) from error
+    _check_places(positions, name)
+    last = np.array(image.TransformIndexToPhysicalPoint((0, 0, image.GetSize()[2] - 1)))
+    if np.linalg.norm(last - positions[-1]) > 0.5 * min(image.GetSpacing()[:2]):
+        raise refusals.sheared(name)
+    return image
+
+
+def _check_places(positions: Positions, name: str) -> None:
+    """Refuse slices that are missing, come twice or are unevenly spaced."""
+    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    usual = float(np.median(gaps))
+    if gaps.min() < _SAME_PLACE:
+        raise _unusable(
+            name,
+            "duplicate-slices",
+            "several of its slices lie at the same place, as in series of several phases or echoes",
+            "Export the phases as separate series, or convert the one you want to NIfTI",
+        )
+    even = np.linspace(positions[0], positions[-1], len(positions))
+    apart = np.linalg.norm(positions - even, axis=1).max()
+    if apart <= _UNEVEN * usual:
+        return
+    if gaps.max() > 1.5 * usual:
+        absent = int(np.maximum(np.round(gaps / usual) - 1, 0).sum())
+        raise _unusable(
+            name,
+            "missing-slices",
+            f"{absent} of its slices {'is' if absent == 1 else 'are'} missing",
+            "Export the whole series again",
+        )
+    raise _unusable(
+        name,
+        "uneven-slices",
+        f"its slices are unevenly spaced, from {gaps.min():.2f} to {gaps.max():.2f} mm apart",
+        "Resample it to even spacing first, or choose another reconstruction",
+    )
+
+
+def _unusable(name: str, code: str, why: str, todo: str) -> ScanError:
+    return ScanError(code, f"{name} cannot be used", why=why, todo=todo)

@@ -1,0 +1,182 @@
+"""A scan's array on its way to the network, and the record of where each of its axes lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+
+from medptq.scans.geometry import closest_axes
+from medptq.scans.prepared import AxisMap
+from medptq.scans.scan import FloatArray, Scan
+
+AxisOrder: TypeAlias = Literal["IJK", "KJI"]
+Interpolation: TypeAlias = Literal["linear", "cubic", "nearest"]
+
+# The patient axis that a letter names, and the way along it.
+PATIENT_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+_INTERPOLATORS = {
+    "linear": sitk.sitkLinear,
+    "cubic": sitk.sitkBSpline,
+    "nearest": sitk.sitkNearestNeighbor,
+}
+# Resampling by so little that no voxel moves by more than this share of itself is left out.
+_UNMOVED = 0.01
+
+
+class Grid:
+    """The array and its axes; permuting, flipping, cropping and stretching keep the two in step.
+
+    It starts on the scan's own voxels without a copy, so ``array`` may be the scan's own memory:
+    :meth:`own` gives an array that may be written to. Old arrays are let go as soon as the new one
+    is there, because a CT at full size is 400 MB each.
+
+    Attributes:
+        array: float32 [C, D, H, W], not always contiguous.
+        axes: Where D, H and W lie in the scan.
+    """
+
+    def __init__(self, scan: Scan, axis_order: AxisOrder) -> None:
+        order = (2, 1, 0) if axis_order == "IJK" else (0, 1, 2)
+        self._scan = scan
+        self._axis_order = axis_order
+        self.array: FloatArray = scan.array.transpose(0, *(1 + axis for axis in order))
+        self.axes = _triple([AxisMap(axis, 1.0, 0.0, scan.shape[axis]) for axis in order])
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along (D, H, W)."""
+        d, h, w = (self._scan.spacing[axis.scan_axis] * abs(axis.scale) for axis in self.axes)
+        return d, h, w
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Voxels along (D, H, W)."""
+        d, h, w = (axis.length for axis in self.axes)
+        return d, h, w
+
+    def contiguous(self) -> FloatArray:
+        """Return the array in C order, copied only if it is not."""
+        return self.array if self.array.flags.c_contiguous else _copied(self.array)
+
+    def own(self) -> FloatArray:
+        """Return the array for writing to, copied if it is still the scan's memory."""
+        if np.may_share_memory(self.array, self._scan.array):
+            self.array = _copied(self.array)
+        return self.array
+
+    def orient(self, code: str) -> None:
+        """Permute and flip the axes so that the image runs along ``code`` as nearly as possible.
+
+        Args:
+            code: Where the image's I, J and K axes shall run to, such as ``"RAS"``, whichever of
+                them the network takes first.
+        """
+        runs = closest_axes(self._scan.ijk_to_ras)
+        letters = code if self._axis_order == "IJK" else code[::-1]
+        source, flipped = [], []
+        for letter in letters:
+            patient, way = PATIENT_AXES[letter]
+            position, axis = next(
+                (n, axis)
+                for n, axis in enumerate(self.axes)
+                if runs[2 - axis.scan_axis][0] == patient
+            )
+            source.append(position)
+            flipped.append(runs[2 - axis.scan_axis][1] * np.sign(axis.scale) != way)
+        self.array = self.array.transpose(0, *(1 + n for n in source))
+        flips = (slice(None, None, -1 if flip else 1) for flip in flipped)
+        self.array = self.array[(slice(None), *flips)]
+        self.axes = _triple(
+            [
+                replace(
+                    self.axes[n],
+                    scale=-self.axes[n].scale,
+                    offset=self.axes[n].offset + self.axes[n].scale * (self.axes[n].length - 1),
+                )
+                if flip
+                else self.axes[n]
+                for n, flip in zip(source, flipped, strict=True)
+            ]
+        )
+
+    def crop(self, box: Sequence[tuple[int, int]]) -> None:
+        """Keep the voxels from the first to before the last index along D, H and W."""
+        self.array = self.array[(slice(None), *(slice(first, last) for first, last in box))]
+        self.axes = _triple(
+            [
+                replace(axis, offset=axis.offset + axis.scale * first, length=last - first)
+                for axis, (first, last) in zip(self.axes, box, strict=True)
+            ]
+        )
+
+    def resize(self, size: Sequence[int]) -> None:
+        """Stretch the whole field to ``size`` voxels along D, H and W, linearly."""
+        steps = [axis.length / length for axis, length in zip(self.axes, size, strict=True)]
+        self._resample(steps, size, "linear")
+
+    def respace(self, spacing: Sequence[float], interpolation: Interpolation) -> None:
+        """Resample to a voxel size in mm along D, H and W.
+
+        The field is kept to the nearest voxel; its first edge stays where it is.
+        """
+        steps = [new / old for new, old in zip(spacing, self.spacing, strict=True)]
+        size = [
+            max(1, round(axis.length / step)) for axis, step in zip(self.axes, steps, strict=True)
+        ]
+        self._resample(steps, size, interpolation)
+
+    def _resample(
+        self, steps: Sequence[float], size: Sequence[int], interpolation: Interpolation
+    ) -> None:
+        """Take a voxel every ``steps`` old voxels, from edge to edge.
+
+        New index n lies at old index ``(n + 0.5) * step - 0.5``; beyond the outermost voxels'
+        centres the edge's intensity goes on. This is what ``torch.nn.functional.interpolate``
+        does with ``align_corners=False``.
+        """
+        moved = max(abs(step - 1) * n for step, n in zip(steps, size, strict=True))
+        if tuple(size) == self.size and moved < _UNMOVED:
+            return
+        resampler = sitk.ResampleImageFilter()
+        resampler.SetInterpolator(_INTERPOLATORS[interpolation])
+        resampler.UseNearestNeighborExtrapolatorOn()
+        # SimpleITK counts the axes backwards; a grid without geometry makes its mm our voxels.
+        resampler.SetSize([int(n) for n in reversed(size)])
+        resampler.SetOutputSpacing([float(step) for step in reversed(steps)])
+        resampler.SetOutputOrigin([0.5 * step - 0.5 for step in reversed(steps)])
+        images = [sitk.GetImageFromArray(channel) for channel in self.contiguous()]
+        # From here on only the images hold the voxels, unless they are still the scan's.
+        self.array = np.empty((len(images), *size), dtype=np.float32)
+        for channel in range(len(images)):
+            images[channel] = resampler.Execute(images[channel])
+            self.array[channel] = sitk.GetArrayViewFromImage(images[channel])
+            images[channel] = sitk.Image()
+        self.axes = _triple(
+            [
+                replace(
+                    axis,
+                    scale=axis.scale * step,
+                    offset=axis.offset + axis.scale * (0.5 * step - 0.5),
+                    length=int(length),
+                )
+                for axis, step, length in zip(self.axes, steps, size, strict=True)
+            ]
+        )
+
+
+def _copied(array: FloatArray) -> FloatArray:
+    """Copy to C order plane by plane: each fits the cache, several times as fast as all at once."""
+    copy = np.empty(array.shape, dtype=np.float32)
+    for h in range(array.shape[2]):
+        copy[:, :, h] = array[:, :, h]
+    return copy
+
+
+def _triple(axes: list[AxisMap]) -> tuple[AxisMap, AxisMap, AxisMap]:
+    d, h, w = axes
+    return d, h, w

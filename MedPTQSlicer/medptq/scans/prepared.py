@@ -1,0 +1,43 @@
+"""A scan as a network takes it, and the way back to the scan's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medptq.scans.scan import FloatArray
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """How one axis of the network's grid lies along one axis of the scan.
+
+    ``scan_index = offset + scale * network_index``, in voxels, between voxel centres. Orientation,
+    cropping and resampling only ever permute, flip, shift and stretch axes, so three of these
+    describe the whole way there and back.
+
+    Attributes:
+        scan_axis: The scan's axis: 0 for K, 1 for J, 2 for I.
+        scale: Scan voxels per network voxel; negative where the axis is flipped.
+        offset: Scan index at network index 0.
+        length: Network voxels along this axis.
+    """
+
+    scan_axis: int
+    scale: float
+    offset: float
+    length: int
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """What goes into the network.
+
+    Attributes:
+        array: float32, axes [C, D, H, W] in the order of the model's card, contiguous.
+        axes: For D, H and W, where they lie in the scan.
+        scan_shape: Voxels of the scan along (K, J, I).
+    """
+
+    array: FloatArray
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    scan_shape: tuple[int, int, int]

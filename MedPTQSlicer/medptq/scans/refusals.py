@@ -1,0 +1,79 @@
+"""The errors of scans that are raised in more than one place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medptq.errors import ScanError
+
+FORMATS_IN_WORDS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) and DICOM"
+_MEND_HEADER = "Mend the header, or convert the scan again from its DICOM files"
+
+
+def missing(path: Path) -> ScanError:
+    """Return the error for a file or folder that is not there."""
+    return ScanError(
+        "missing",
+        f"{path} cannot be read",
+        why="there is no such file or folder",
+        todo="Check the spelling, and that the disk it is on is connected",
+    )
+
+
+def unknown_format(path: Path) -> ScanError:
+    """Return the error for a file whose format is not read here."""
+    return ScanError(
+        "format",
+        f"{path.name} cannot be read",
+        why="it is in none of the formats that are read here",
+        todo=f"Convert it to one of {FORMATS_IN_WORDS}",
+    )
+
+
+def corrupt(name: str, why: str) -> ScanError:
+    """Return the error for a file that is damaged or not what its suffix says."""
+    return ScanError(
+        "corrupt", f"{name} cannot be read", why=why, todo="Copy, download or export it again"
+    )
+
+
+def singular(name: str, found: str) -> ScanError:
+    """Return the error for a geometry from which no position in the patient follows."""
+    return ScanError(
+        "singular",
+        f"{name} cannot be used",
+        why=f"its header has {found}, so it does not say where the voxels lie",
+        todo=_MEND_HEADER,
+    )
+
+
+def sheared(name: str) -> ScanError:
+    """Return the error for voxels that are not rectangular boxes."""
+    return ScanError(
+        "sheared",
+        f"{name} cannot be used",
+        why="its axes are not at right angles (a shear, as from a tilted CT gantry or an affine"
+        " registration), and leaving the shear out would move the anatomy",
+        todo="Resample it to a rectangular grid first",
+    )
+
+
+def misplaced(name: str) -> ScanError:
+    """Return the error for a header that contradicts itself."""
+    return ScanError(
+        "geometry",
+        f"{name} cannot be used",
+        why="its header gives one voxel size in pixdim and another in its sform",
+        todo=_MEND_HEADER,
+    )
+
+
+def not_finite(name: str, count: int, voxels: int) -> ScanError:
+    """Return the error for intensities that no arithmetic can be done with."""
+    return ScanError(
+        "not-finite",
+        f"{name} cannot be used",
+        why=f"{count} of its {voxels} voxels are not numbers (NaN) or infinite",
+        todo="Replace them with the background's intensity, for example with numpy.nan_to_num, and"
+        " save the scan again",
+    )

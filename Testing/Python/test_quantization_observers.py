@@ -1,0 +1,97 @@
+"""Choosing ranges from what calibration saw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medptq.errors import QuantizationError
+from medptq.quantization.observers import MagnitudeHistogram, threshold
+from medptq.quantization.recipe import OBSERVERS, Recipe
+
+
+def _seen(*tensors: torch.Tensor) -> MagnitudeHistogram:
+    histogram = MagnitudeHistogram()
+    for tensor in tensors:
+        histogram.add(tensor)
+    return histogram
+
+
+def _squared_error(values: torch.Tensor, amax: float) -> float:
+    scale = amax / 127
+    rounded = torch.clamp(torch.round(values / scale), -128, 127) * scale
+    return float((values - rounded).double().square().sum())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=6), st.randoms())
+def test_the_order_of_the_patches_does_not_matter(scales, random):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(500, generator=generator) * scale for scale in scales]
+    shuffled = random.sample(tensors, len(tensors))
+    one, other = _seen(*tensors), _seen(*shuffled)
+    assert one.amax == other.amax == max(float(t.abs().max()) for t in tensors)
+    assert one.limit == other.limit
+    np.testing.assert_array_equal(one.counts, other.counts)
+    assert one.counts.sum() == 500 * len(tensors)
+
+
+def test_the_percentile_is_the_distributions_own():
+    values = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
+    found = threshold(_seen(values), Recipe("percentile", percentile=99.0))
+    exact = float(values.abs().quantile(0.99))
+    assert found == pytest.approx(exact, rel=2e-3)
+
+
+def test_mse_is_within_a_hair_of_the_best_range_there_is():
+    generator = torch.Generator().manual_seed(2)
+    values = torch.distributions.StudentT(3.0).sample((100_000,))
+    values = values + 0 * torch.randn(1, generator=generator)
+    amax = float(values.abs().max())
+    found = threshold(_seen(values), Recipe("mse"))
+    best = min(_squared_error(values, amax * share) for share in np.linspace(0.02, 1, 400))
+    assert _squared_error(values, found) <= best * 1.03
+    assert _squared_error(values, found) < _squared_error(values, amax)
+
+
+def test_entropy_clips_a_lone_outlier_and_keeps_a_uniform_whole():
+    uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(3))
+    assert threshold(_seen(uniform), Recipe("entropy")) > 0.9
+    outlier = torch.cat([uniform, torch.tensor([40.0])])
+    assert threshold(_seen(outlier), Recipe("entropy")) < 2.0
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_ranges_stay_within_what_was_seen(observer):
+    sparse = torch.relu(torch.randn(50_000, generator=torch.Generator().manual_seed(4)))
+    histogram = _seen(sparse, torch.zeros(1000))
+    found = threshold(histogram, Recipe(observer))
+    assert 0 < found <= histogram.amax
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_a_dead_activation_has_range_zero(observer):
+    assert threshold(_seen(torch.zeros(100), torch.zeros(3)), Recipe(observer)) == 0.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_not_lost(value):
+    histogram = _seen(torch.tensor([1.0, value]), torch.ones(3))
+    assert not np.isfinite(histogram.amax)
+
+
+def test_large_tensors_are_sampled_evenly():
+    values = torch.linspace(0, 1, 5_000_000)
+    histogram = _seen(values)
+    filled = histogram.counts[histogram.counts > 0]
+    assert 1 << 19 < filled.sum() < 1 << 21
+    assert filled.std() / filled.mean() < 0.1
+
+
+@pytest.mark.parametrize("wrong", [{"observer": "best"}, {"percentile": 40.0}, {"patches": 0}])
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(QuantizationError):
+        Recipe(**wrong)

@@ -1,0 +1,391 @@
+"""Reading scans from files: exact geometry, and a clear refusal of what cannot be trusted."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from medptq.errors import ScanError
+from medptq.progress import Reporter
+from medptq.scans.digest import digest_of
+from medptq.scans.reading import ScanSource, find_scans, read_scan
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHAPE_IJK = (4, 5, 6)
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
+
+
+def voxels(shape: tuple[int, ...] = SHAPE_IJK) -> np.ndarray:
+    return np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def affine(angles: tuple[float, float, float] = (0, 0, 0), signs=(1, 1, 1)) -> np.ndarray:
+    matrix = np.eye(4)
+    rotation = Rotation.from_euler("xyz", angles).as_matrix()
+    matrix[:3, :3] = rotation * np.array([0.7, 1.1, 3.0]) * np.array(signs)
+    matrix[:3, 3] = [-81.25, 12.5, 140.0]
+    return matrix
+
+
+def save_nifti(path: Path, array: np.ndarray | None = None, matrix=None, qform=None) -> Path:
+    array = voxels() if array is None else array
+    matrix = affine() if matrix is None else matrix
+    image = nib.Nifti1Image(array, None)
+    image.header.set_zooms([0.7, 1.1, 3.0, 1.0][: array.ndim])
+    image.set_sform(matrix, 2)
+    image.set_qform(qform, 0 if qform is None else 1)
+    nib.save(image, path)
+    return path
+
+
+def refusal(path: Path, channels: int = 1) -> str:
+    with pytest.raises(ScanError) as caught:
+        read_scan(path, channels)
+    assert str(caught.value).endswith(".")
+    return caught.value.code
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    suffix=st.sampled_from(SUFFIXES),
+)
+def test_geometry_and_voxels_are_those_that_nibabel_wrote(tmp_path, angles, signs, suffix):
+    matrix = affine(angles, signs)
+    path = save_nifti(tmp_path / "first.nii.gz", matrix=matrix)
+    if suffix != ".nii.gz":
+        image = sitk.ReadImage(str(path))
+        for key in image.GetMetaDataKeys():
+            image.EraseMetaData(key)
+        path = tmp_path / f"second{suffix}"
+        sitk.WriteImage(image, str(path))
+
+    scan = read_scan(path)
+
+    np.testing.assert_allclose(scan.ijk_to_ras, matrix, atol=2e-5)
+    assert scan.ijk_to_ras.dtype == np.float64
+    assert scan.array.dtype == np.float32
+    np.testing.assert_array_equal(scan.array[0], voxels().transpose(2, 1, 0))
+    assert scan.shape == (6, 5, 4)
+    np.testing.assert_allclose(scan.spacing, (3.0, 1.1, 0.7), rtol=1e-5)
+    assert scan.name == path.name.removesuffix(suffix)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3), way=st.sampled_from([-1, 1]))
+def test_a_quaternion_alone_places_the_scan(tmp_path, angles, way):
+    image = nib.Nifti1Image(voxels(), None)
+    image.set_sform(None, 0)
+    image.set_qform(affine(angles, (1, 1, way)), 1)
+    nib.save(image, tmp_path / "a.nii")
+    expected = nib.load(tmp_path / "a.nii").affine
+    np.testing.assert_allclose(read_scan(tmp_path / "a.nii").ijk_to_ras, expected, atol=1e-3)
+
+
+def test_big_endian_and_scaled_integers(tmp_path):
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    image = nib.Nifti1Image(voxels() * 0.5 - 3, affine((0.1, 0.2, 0.3)), header)
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "big.nii")
+    scan = read_scan(tmp_path / "big.nii")
+    np.testing.assert_allclose(scan.ijk_to_ras, affine((0.1, 0.2, 0.3)), atol=1e-5)
+    stored = nib.load(tmp_path / "big.nii")
+    assert stored.dataobj.slope == 0.5
+    np.testing.assert_allclose(scan.array[0], stored.get_fdata().transpose(2, 1, 0))
+
+
+def test_nifti_2_is_refused_by_name(tmp_path):
+    nib.save(nib.Nifti2Image(voxels(), affine()), tmp_path / "two.nii.gz")
+    assert refusal(tmp_path / "two.nii.gz") == "scan.format"
+
+
+def test_a_path_that_is_not_ascii_and_has_spaces(tmp_path):
+    folder = tmp_path / "Übung 扫描 é"
+    folder.mkdir()
+    path = save_nifti(folder / "Kopf ß 1.nii.gz")
+    assert [source.name for source in find_scans(folder, Reporter())] == ["Kopf ß 1"]
+    assert read_scan(path).name == "Kopf ß 1"
+
+
+def test_suffix_in_capitals(tmp_path):
+    save_nifti(tmp_path / "a.nii.gz").rename(tmp_path / "A.NII.GZ")
+    (source,) = find_scans(tmp_path, Reporter())
+    assert source.name == "A"
+    assert read_scan(source).shape == (6, 5, 4)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_truncated_file_is_refused_wherever_it_is_cut(tmp_path, suffix):
+    image = sitk.ReadImage(str(save_nifti(tmp_path / "whole.nii.gz", voxels((9, 9, 9)))))
+    for key in image.GetMetaDataKeys():
+        image.EraseMetaData(key)
+    whole = tmp_path / f"w{suffix}"
+    sitk.WriteImage(image, str(whole), True)
+    content = whole.read_bytes()
+    assert read_scan(whole).shape == (9, 9, 9)
+    for kept in (0, 100, len(content) // 2, len(content) - 9):
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(content[:kept])
+        assert refusal(cut) == "scan.corrupt", kept
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_a_flipped_bit_in_compressed_voxels_is_refused(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 1000, (30, 30, 30)).astype(np.int16)
+    path = tmp_path / f"noise{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(noise), str(path), True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+    assert refusal(path) == "scan.corrupt"
+
+
+def test_a_file_that_is_not_what_its_suffix_says(tmp_path):
+    for suffix in SUFFIXES:
+        path = tmp_path / f"text{suffix}"
+        path.write_text("no image at all\n" * 100)
+        assert refusal(path) == "scan.corrupt"
+    path = tmp_path / "zipped text.nii.gz"
+    path.write_bytes(gzip.compress(b"no image at all\n" * 100))
+    assert refusal(path) == "scan.corrupt"
+
+
+def test_missing_and_unknown_files(tmp_path):
+    assert refusal(tmp_path / "nowhere.nii.gz") == "scan.missing"
+    (tmp_path / "notes.txt").write_text("hello")
+    assert refusal(tmp_path / "notes.txt") == "scan.format"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(tmp_path / "a.mhd"))
+    (tmp_path / "a.raw").unlink()
+    assert refusal(tmp_path / "a.mhd") == "scan.missing"
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../secret.raw", "LIST", "s%03d.raw 1 6 1"])
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_header_that_points_out_of_its_folder_is_refused(tmp_path, name, suffix):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    header = folder / f"a{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(header))
+    (folder / "a.raw").rename(tmp_path / "secret.raw")
+    header.write_text(header.read_text().replace("a.raw", name))
+    assert refusal(header) == "scan.detached"
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_intensities_that_are_not_numbers_are_counted(tmp_path, dtype, suffix):
+    array = voxels().astype(dtype)
+    array[0, 0, :2] = np.nan
+    array[1, 1, 1] = -np.inf
+    path = tmp_path / f"nan{suffix}"
+    if suffix == ".nii.gz":
+        header = nib.Nifti1Header(endianness=dtype[0])
+        header.set_data_dtype(dtype)
+        nib.save(nib.Nifti1Image(array, affine(), header), path)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(array.astype(dtype[1:])), str(path))
+    with pytest.raises(ScanError, match="3 of its 120 voxels") as caught:
+        read_scan(path)
+    assert caught.value.code == "scan.not-finite"
+
+
+def test_constant_images_and_channels(tmp_path):
+    assert refusal(save_nifti(tmp_path / "a.nii.gz", np.full(SHAPE_IJK, 7.0))) == "scan.constant"
+    array = np.stack([voxels(), np.zeros(SHAPE_IJK, np.float32)], axis=-1)
+    path = save_nifti(tmp_path / "b.nii.gz", array)
+    with pytest.raises(ScanError, match="channel 1") as caught:
+        read_scan(path, channels=2)
+    assert caught.value.code == "scan.constant"
+
+
+def test_flat_images_are_refused(tmp_path):
+    assert refusal(save_nifti(tmp_path / "a.nii.gz", voxels((8, 9)))) == "scan.2d"
+    assert refusal(save_nifti(tmp_path / "b.nii.gz", voxels((8, 9, 1)))) == "scan.2d"
+    assert refusal(save_nifti(tmp_path / "c.nii.gz", voxels((8, 9, 1, 5))), 5) == "scan.2d"
+
+
+def test_channels_of_4d_and_vector_files(tmp_path):
+    array = voxels((*SHAPE_IJK, 3))
+    four = save_nifti(tmp_path / "four.nii.gz", array)
+    vector = tmp_path / "vector.nrrd"
+    image = sitk.GetImageFromArray(array.transpose(2, 1, 0, 3), isVector=True)
+    sitk.WriteImage(image, str(vector))
+    for path in (four, vector):
+        scan = read_scan(path, channels=3)
+        np.testing.assert_array_equal(scan.array, array.transpose(3, 2, 1, 0))
+        assert scan.array.flags.c_contiguous
+        assert refusal(path) == "scan.channels"
+        assert refusal(path, channels=4) == "scan.channels"
+    single = save_nifti(tmp_path / "single.nii.gz", voxels((*SHAPE_IJK, 1)))
+    assert read_scan(single).array.shape == (1, 6, 5, 4)
+    assert refusal(single, channels=2) == "scan.channels"
+
+
+def test_colours_and_complex_numbers_are_not_turned_into_grey(tmp_path):
+    color = np.zeros(SHAPE_IJK, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    color["R"] = voxels()
+    assert refusal(save_nifti(tmp_path / "rgb.nii.gz", color)) == "scan.channels"
+    waves = (voxels() * 1j).astype(np.complex64)
+    assert refusal(save_nifti(tmp_path / "waves.nii.gz", waves)) == "scan.complex"
+
+
+def test_sheared_nifti_is_refused_even_where_a_qform_would_do(tmp_path):
+    sheared = affine()
+    sheared[0, 1] = 0.3
+    assert refusal(save_nifti(tmp_path / "a.nii.gz", matrix=sheared)) == "scan.sheared"
+    path = save_nifti(tmp_path / "b.nii.gz", matrix=sheared, qform=affine())
+    assert refusal(path) == "scan.sheared"
+    slight = affine()
+    slight[0, 1] = 1e-3  # below our tolerance, but not below ITK's
+    assert refusal(save_nifti(tmp_path / "c.nii.gz", matrix=slight)) == "scan.sheared"
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_sheared_nrrd_and_metaimage_are_refused(tmp_path, suffix):
+    image = sitk.GetImageFromArray(voxels())
+    image.SetDirection([1, 0.2, 0, 0, 1, 0, 0, 0, 1])
+    sitk.WriteImage(image, str(tmp_path / f"a{suffix}"))
+    assert refusal(tmp_path / f"a{suffix}") == "scan.sheared"
+
+
+def test_singular_geometry_is_refused(tmp_path):
+    flat = affine()
+    flat[:, 2] = 0
+    assert refusal(save_nifti(tmp_path / "a.nii.gz", matrix=flat)) == "scan.singular"
+    path = save_nifti(tmp_path / "b.nii.gz", matrix=flat, qform=affine())
+    assert refusal(path) == "scan.singular"
+    content = bytearray(save_nifti(tmp_path / "c.nii").read_bytes())
+    content[80:84] = bytes(4)  # pixdim[1]
+    (tmp_path / "c.nii").write_bytes(bytes(content))
+    assert refusal(tmp_path / "c.nii") == "scan.singular"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 1 0 0 1 0 0 0 0 1"),
+        ("ElementSpacing = 1 1 1", "ElementSpacing = 1 0 1"),
+    ],
+)
+def test_singular_metaimage_is_refused(tmp_path, old, new):
+    path = tmp_path / "a.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(path))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    assert refusal(path) == "scan.singular"
+
+
+def test_an_sform_that_contradicts_the_voxel_size_is_refused(tmp_path):
+    path = save_nifti(tmp_path / "a.nii.gz", matrix=np.diag([2.0, 2.0, 2.0, 1.0]))
+    assert refusal(path) == "scan.geometry"
+
+
+def test_refusals_print_nothing(tmp_path, capfd):
+    save_nifti(tmp_path / "a.nii.gz", voxels((8, 9)))
+    save_nifti(tmp_path / "b.nii.gz", matrix=np.diag([2.0, 2.0, 2.0, 1.0]))
+    (tmp_path / "c.nii.gz").write_bytes(b"nothing")
+    save_nifti(tmp_path / "d.nii.gz")
+    (tmp_path / "d.nii.gz").write_bytes((tmp_path / "d.nii.gz").read_bytes()[:-40])
+    for name in "abcd":
+        refusal(tmp_path / f"{name}.nii.gz")
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+    assert sitk.ProcessObject.GetGlobalWarningDisplay()
+
+
+def test_find_scans_in_a_mixed_tree(tmp_path):
+    for name in ("b/two.nii.gz", "a/one.nrrd", "a/deep/er/three.mha", ".hidden/four.nii.gz"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(path))
+    (tmp_path / "._two.nii.gz").write_bytes(b"a Mac's leavings")
+    (tmp_path / "readme.txt").write_text("hello")
+    (tmp_path / "broken.nii.gz").write_bytes(b"found, and refused when it is read")
+    found = find_scans(tmp_path, Reporter())
+    assert [source.name for source in found] == ["three", "one", "two", "broken"]
+    assert found == find_scans(tmp_path, Reporter())
+
+
+def test_find_scans_takes_a_file_and_refuses_others(tmp_path):
+    path = save_nifti(tmp_path / "a.nii.gz")
+    assert find_scans(path, Reporter()) == [ScanSource("a", (path,))]
+    (tmp_path / "notes.txt").write_text("hello")
+    for wrong, code in (("notes.txt", "scan.format"), ("nowhere", "scan.missing")):
+        with pytest.raises(ScanError) as caught:
+            find_scans(tmp_path / wrong, Reporter())
+        assert caught.value.code == code
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(ScanError, match=r"NIfTI.*NRRD.*MetaImage.*DICOM") as caught:
+        find_scans(empty, Reporter())
+    assert caught.value.code == "scan.empty"
+
+
+def test_a_folder_is_read_if_it_holds_a_single_scan(tmp_path):
+    save_nifti(tmp_path / "a.nii.gz")
+    assert read_scan(tmp_path).name == "a"
+    save_nifti(tmp_path / "b.nii.gz")
+    assert refusal(tmp_path) == "scan.several"
+
+
+def test_digest_is_that_of_the_bytes_and_not_of_the_name(tmp_path):
+    path = save_nifti(tmp_path / "a.nii.gz")
+    first = digest_of(ScanSource("a", (path,)))
+    assert first == hashlib.sha256(path.read_bytes()).hexdigest()
+    other = path.rename(tmp_path / "b.nii.gz")
+    assert digest_of(ScanSource("b", (other,))) == first
+    header, data = tmp_path / "c.mhd", tmp_path / "c.raw"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(header))
+    before = digest_of(ScanSource("c", (header,)))
+    data.write_bytes(data.read_bytes()[::-1])
+    assert digest_of(ScanSource("c", (header,))) != before
+    with pytest.raises(ScanError):
+        digest_of(ScanSource("d", (tmp_path / "d.nii",)))
+
+
+def test_the_room_imports_neither_torch_nor_monai():
+    code = (
+        "import sys, medptq.scans.reading, medptq.scans.patches, medptq.scans.preprocessing,"
+        " medptq.scans.writing; assert not {'torch', 'monai', 'nibabel'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spine_sct/t2s_uncropped.nii.gz",
+        "spine_sct/t2.nii.gz",
+        "ixi2mm_dlmuse/images/IXI059-HH-1284_T1.nii.gz",
+        "ct_totalseg_example/example_ct.nii.gz",
+    ],
+)
+def test_real_scans_lie_where_nibabel_says(name):
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in ../shared/data")
+    scan, image = read_scan(path), nib.load(path)
+    np.testing.assert_allclose(scan.ijk_to_ras, image.affine, atol=2e-4)
+    np.testing.assert_allclose(
+        scan.array[0].transpose(2, 1, 0), image.get_fdata(dtype=np.float32), rtol=1e-5, atol=1e-4
+    )
