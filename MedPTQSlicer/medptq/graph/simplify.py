@@ -70,6 +70,10 @@ def simplify(
     """
     copied = onnx.ModelProto()
     copied.CopyFrom(model)
+    for entry in copied.opset_import:
+        # Both names mean the default domain; the passes know one.
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
     if opset_of(copied) < CURRENT:
         copied = _converted(copied)
     if input_shape is not None:

@@ -30,7 +30,7 @@ class FoldConstantsPass(ir.passes.InPlacePass):
                 or any(output.is_graph_output() for output in node.outputs)
             ):
                 continue
-            results = _known_shape(node) if node.op_type == "Shape" else None
+            results = _known_shape(node, opset) if node.op_type == "Shape" else None
             results = results or _computed(node, opset)
             if results is None:
                 continue
@@ -49,7 +49,7 @@ class FoldConstantsPass(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified)
 
 
-def _known_shape(node: ir.Node) -> tuple[Tensor, ...] | None:
+def _known_shape(node: ir.Node, opset: int) -> tuple[Tensor, ...] | None:
     source = node.inputs[0]
     if source is None or source.shape is None or source.shape.has_unknown_dim():
         return None
@@ -57,7 +57,7 @@ def _known_shape(node: ir.Node) -> tuple[Tensor, ...] | None:
         return None
     proto = ir.to_proto(node)
     x = torch.empty(source.shape.numpy(), device="meta")
-    return evaluate(OPERATORS["Shape"].evaluate, Node.from_proto(proto, 18), [x])
+    return evaluate(OPERATORS["Shape"].evaluate, Node.from_proto(proto, opset), [x])
 
 
 def _computed(node: ir.Node, opset: int) -> tuple[Tensor, ...] | None:

@@ -1,0 +1,382 @@
+"""Whole graphs in the executor: against the modules they were exported from, and their memory."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
+from torch import Tensor, nn
+
+from medptq.errors import ModelError
+from medptq.graph.executor import GraphExecutor
+from medptq.graph.operators import OPERATORS, Node
+from medptq.graph.simplify import simplify
+
+
+def graph_of(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray] | None = None, opset: int = 17
+) -> onnx.ModelProto:
+    """A model with the input ``x`` and the output ``y``, both float32 of rank 5."""
+    sides = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [None] * 5) for n in "xy"]
+    tensors = [onnx.numpy_helper.from_array(v, k) for k, v in (weights or {}).items()]
+    graph = helper.make_graph(nodes, "graph", sides[:1], sides[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def export(network: nn.Module, x: Tensor, path: Path, *, dynamic: bool = False) -> GraphExecutor:
+    axes = {0: "N", 2: "D", 3: "H", 4: "W"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(),
+            (x,),
+            str(path),
+            dynamo=False,
+            opset_version=17,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": axes, "y": axes} if dynamic else None,
+        )
+    return GraphExecutor(path)
+
+
+def relative_difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def unet() -> nn.Module:
+    from monai.networks.nets.unet import UNet
+
+    return UNet(3, 1, 3, (4, 8, 16), (2, 2), num_res_units=1, norm="batch")
+
+
+def basic_unet() -> nn.Module:
+    from monai.networks.nets.basic_unet import BasicUNet
+
+    return BasicUNet(3, 1, 2, (4, 4, 4, 8, 8, 4))
+
+
+def dyn_unet() -> nn.Module:
+    from monai.networks.nets.dynunet import DynUNet
+
+    return DynUNet(3, 1, 2, [3, 3, 3], [1, 2, [1, 2, 2]], [2, [1, 2, 2]], filters=[4, 8, 8])
+
+
+def seg_res_net() -> nn.Module:
+    from monai.networks.nets.segresnet import SegResNet
+
+    return SegResNet(3, 8, 1, 2, blocks_down=(1, 1), blocks_up=(1,))
+
+
+@pytest.mark.parametrize("make", [unet, basic_unet, dyn_unet, seg_res_net])
+def test_agrees_with_monai_networks(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, x = make(), torch.randn(1, 1, 32, 16, 16)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    executor = export(network, x, tmp_path / "net.onnx", dynamic=True)
+    larger = torch.randn(2, 1, 16, 32, 48)
+    with torch.inference_mode():
+        for batch in (x, larger):
+            before = batch.clone()
+            assert relative_difference(executor.run(batch), network(batch)) < 1e-4
+            assert torch.equal(batch, before)
+
+
+NORMS: list[Callable[[int], nn.Module]] = [
+    nn.BatchNorm3d,
+    lambda channels: nn.InstanceNorm3d(channels, affine=True),
+    lambda channels: nn.GroupNorm(2, channels),
+]
+ACTIVATIONS: list[Callable[[int], nn.Module]] = [
+    *(lambda _, kind=kind: kind() for kind in (nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish)),
+    nn.PReLU,
+    lambda _: nn.LeakyReLU(0.1),
+    lambda _: nn.Softmax(1),
+]
+RESAMPLINGS: list[Callable[[], nn.Module]] = [
+    nn.Identity,
+    lambda: nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False),
+    lambda: nn.Upsample(scale_factor=2, mode="trilinear", align_corners=True),
+    lambda: nn.Upsample(scale_factor=2, mode="nearest"),
+    lambda: nn.AvgPool3d(2, ceil_mode=True, count_include_pad=False),
+    lambda: nn.MaxPool3d(3, 2, 1),
+]
+
+
+@st.composite
+def blocks(draw: st.DrawFn, channels: int) -> nn.Module:
+    """A convolution to 4 channels, a norm, an activation and a change of resolution."""
+    kernel = draw(st.tuples(*[st.integers(1, 3)] * 3))
+    convolution: nn.Module = nn.Conv3d(
+        channels,
+        4,
+        kernel,
+        stride=draw(st.integers(1, 2)),
+        padding=tuple(k // 2 for k in kernel),
+        dilation=1,
+        groups=draw(st.sampled_from([1, 2])),
+        bias=draw(st.booleans()),
+    )
+    resampling = draw(st.sampled_from(RESAMPLINGS))()
+    if draw(st.booleans()):
+        convolution = nn.ConvTranspose3d(channels, 4, kernel, 2, 0, draw(st.integers(0, 1)))
+        resampling = nn.Identity()  # So that images stay small.
+    norm, activation = draw(st.sampled_from(NORMS))(4), draw(st.sampled_from(ACTIVATIONS))(4)
+    return nn.Sequential(convolution, norm, activation, resampling)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(first=blocks(2), second=blocks(4), seed=st.integers(0, 1000))
+def test_agrees_with_convolutional_networks_of_all_kinds(
+    first: nn.Module,
+    second: nn.Module,
+    seed: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    torch.manual_seed(seed)
+    network, x = nn.Sequential(first, second).eval(), torch.randn(1, 2, 11, 12, 13)
+    with torch.inference_mode():
+        executor = export(network, x, tmp_path_factory.mktemp("net") / "net.onnx")
+        assert relative_difference(executor.run(x), network(x)) < 1e-4
+
+
+def in_place_operators() -> list[str]:
+    return sorted(name for name, entry in OPERATORS.items() if entry.evaluate_in_place is not None)
+
+
+@pytest.mark.parametrize("op_type", in_place_operators())
+def test_in_place_computes_the_same(op_type: str) -> None:
+    torch.manual_seed(0)
+    binary = op_type in ("Add", "Sub", "Mul", "Div")
+    others = [torch.rand(2, 1, 5), torch.rand(4, 1, 1, 1)] if binary else []
+    x = torch.rand(2, 3, 5) + 0.1
+    node = Node("node", op_type, ("x",), ("y",), {"alpha": 0.3}, 17)
+    function = OPERATORS[op_type].evaluate_in_place
+    assert function is not None
+    for rest in [[other] for other in others] or [[]]:
+        before = x.clone()
+        expected = OPERATORS[op_type].evaluate(node, x, *rest)
+        assert torch.equal(x, before)
+        actual = function(node, x.clone(), *rest)
+        torch.testing.assert_close(actual, expected)
+
+
+def test_nothing_that_is_read_later_is_written_over() -> None:
+    """A view, a branch and a watched value each keep what they were."""
+    nodes = [
+        helper.make_node("Mul", ["x", "two"], ["a"]),
+        helper.make_node("Reshape", ["a", "shape"], ["view"]),
+        helper.make_node("Relu", ["a"], ["b"]),  # Must not change the view.
+        helper.make_node("Neg", ["b"], ["c"]),  # Must not change b, which is read below.
+        helper.make_node("Add", ["b", "c"], ["zero"]),
+        helper.make_node("Exp", ["view"], ["d"]),  # Must not change a.
+        helper.make_node("Add", ["zero", "d"], ["y"]),
+    ]
+    weights = {"two": np.float32(2), "shape": np.array([1, 1, 2, 2, 2])}
+    x = torch.linspace(-1, 1, 8).reshape(1, 1, 2, 2, 2)
+    executor = GraphExecutor(graph_of(nodes, weights))
+    kept: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        y = executor.run(x)
+        executor.run(x, kept.__setitem__, {"a", "b", "c", "zero", "d", "y"})
+    torch.testing.assert_close(y, (2 * x).exp())
+    torch.testing.assert_close(kept["a"], 2 * x)
+    torch.testing.assert_close(kept["c"], -(2 * x).relu())
+    torch.testing.assert_close(kept["zero"], torch.zeros_like(x))
+
+
+def chain(length: int) -> onnx.ModelProto:
+    names = ["x", *(f"v{i}" for i in range(length - 1)), "y"]
+    weights = {f"w{i}": np.full((1, 1, 1, 1, 1), 1.5, np.float32) for i in range(length)}
+    return graph_of(
+        [
+            helper.make_node("Conv", [before, f"w{i}"], [after])
+            for i, (before, after) in enumerate(itertools.pairwise(names))
+        ],
+        weights,
+    )
+
+
+def test_values_are_freed_once_their_last_reader_ran() -> None:
+    model = chain(12)
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    def see(name: str, tensor: Tensor) -> None:
+        nonlocal most
+        alive.append(weakref.ref(tensor))
+        most = max(most, sum(reference() is not None for reference in alive))
+
+    with torch.inference_mode():
+        y = GraphExecutor(model).run(
+            torch.ones(1, 1, 4, 4, 4), see, {n for node in model.graph.node for n in node.output}
+        )
+    assert len(alive) == 12
+    assert most <= 2
+    torch.testing.assert_close(y, torch.full((1, 1, 4, 4, 4), 1.5**12))
+
+
+def test_watched_values_come_in_order_and_can_be_replaced() -> None:
+    model = graph_of(
+        [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Neg", ["a"], ["y"])]
+    )
+    executor = GraphExecutor(model)
+    x = torch.ones(1, 1, 2, 2, 2)
+    seen: list[str] = []
+
+    def double(name: str, tensor: Tensor) -> Tensor | None:
+        seen.append(name)
+        return None if name == "y" else tensor * 2
+
+    with torch.inference_mode():
+        torch.testing.assert_close(executor.run(x, double, ["y", "a", "x"]), -4 * x)
+        assert seen == ["x", "a", "y"]
+        torch.testing.assert_close(executor.run(x, double), -x)
+    assert torch.equal(x, torch.ones_like(x))
+
+
+def test_gradients_reach_replaced_weights() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Conv3d(2, 1, 3))
+    weights = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    model = graph_of(
+        [
+            helper.make_node("Conv", ["x", "0.weight", "0.bias"], ["a"]),
+            helper.make_node("Relu", ["a"], ["b"]),
+            helper.make_node("Conv", ["b", "2.weight", "2.bias"], ["c"]),
+            # The gradient of Sigmoid needs its output, which Neg must not write over.
+            helper.make_node("Sigmoid", ["c"], ["d"]),
+            helper.make_node("Neg", ["d"], ["y"]),
+        ],
+        weights,
+    )
+    executor = GraphExecutor(model)
+    replaced = executor.constants["0.weight"].clone().requires_grad_()
+    executor.constants["0.weight"] = replaced
+    x = torch.randn(1, 1, 6, 6, 6)
+    executor.run(x).square().mean().backward()
+    (-network(x).sigmoid()).square().mean().backward()
+    assert replaced.grad is not None
+    torch.testing.assert_close(replaced.grad, network[0].weight.grad)
+
+
+def test_constant_parts_are_computed_once() -> None:
+    nodes = [
+        helper.make_node("Add", ["one", "one"], ["two"]),
+        helper.make_node("Mul", ["two", "two"], ["four"]),
+        helper.make_node("Mul", ["x", "four"], ["y"]),
+    ]
+    executor = GraphExecutor(graph_of(nodes, {"one": np.float32(1)}))
+    assert set(executor.constants) == {"four"}
+    assert executor.constants["four"] == 4
+
+
+def test_shapes_are_worked_out_without_waiting_for_the_device() -> None:
+    """The meta device has no numbers: reading one from it fails, as it would stall a GPU."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Slice", ["shape", "two", "five", "zero"], ["size"]),
+        helper.make_node("Cast", ["size"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "half"], ["halved"]),
+        helper.make_node("Cast", ["halved"], ["smaller"], to=TensorProto.INT64),
+        helper.make_node("Slice", ["shape", "zero", "two", "zero"], ["front"]),
+        helper.make_node("Concat", ["front", "smaller"], ["sizes"], axis=0),
+        helper.make_node("Resize", ["x", "", "", "sizes"], ["a"], mode="linear"),
+        helper.make_node("Gather", ["shape", "one"], ["channels"], axis=0),
+        helper.make_node("Cast", ["channels"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["a", "count"], ["y"]),
+    ]
+    weights = {
+        **{name: np.array([n]) for name, n in (("zero", 0), ("one", 1), ("two", 2), ("five", 5))},
+        "half": np.array([0.5], np.float32),
+    }
+    model = graph_of(nodes, weights)
+    x = torch.rand(1, 2, 4, 6, 8)
+    expected = nn.functional.interpolate(x, scale_factor=0.5, mode="trilinear") / 2
+    torch.testing.assert_close(GraphExecutor(model).run(x), expected)
+    y = GraphExecutor(model, "meta").run(x.to("meta"))
+    assert y.shape == expected.shape
+    assert y.device.type == "meta"
+
+
+@pytest.mark.parametrize("opset", [13, 19, 21, 23])
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_quantization_is_exact(opset: int, dtype: type, axis: int | None) -> None:
+    """Every bit as ONNX's reference has it, halfway cases and saturation among them."""
+    rng = np.random.default_rng(0)
+    shape = () if axis is None else (4,)
+    scale = rng.uniform(0.01, 0.1, shape).astype(np.float32)
+    limits = np.iinfo(dtype)
+    zero = rng.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+    along = {} if axis is None else {"axis": axis}
+    model = graph_of(
+        [
+            helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"], **along),
+            helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"], **along),
+        ],
+        {"scale": scale, "zero": zero},
+        opset,
+    )
+    model.ir_version = 10
+    steps = rng.integers(-600, 600, (4, 4, 5, 5, 5)).astype(np.float32) / 2
+    x = steps * scale.reshape([-1 if place == axis else 1 for place in range(5)])
+    y = GraphExecutor(model).run(torch.from_numpy(x))
+    model.opset_import[0].version = max(opset, 19)  # The reference knows none before.
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(y.numpy(), expected)
+
+
+def test_wrong_inputs_name_the_node() -> None:
+    executor = GraphExecutor(chain(2))
+    with pytest.raises(ModelError, match=r"node 'v0' \(Conv\)") as caught:
+        executor.run(torch.ones(1, 3, 4, 4, 4))
+    assert caught.value.code == "model.operator"
+
+
+def test_unknown_operators_are_refused() -> None:
+    with pytest.raises(ModelError, match="LSTM"):
+        GraphExecutor(graph_of([helper.make_node("LSTM", ["x"], ["y"])]))
+
+
+@pytest.mark.parametrize("opset", [11, 12, 13])
+def test_older_opsets(opset: int) -> None:
+    """Axes and parts were attributes, and Softmax was of all the axes from one on."""
+    if opset < 13:
+        nodes = [
+            helper.make_node("Split", ["x"], ["a", "b"], axis=1, split=[1, 2]),
+            helper.make_node("ReduceSum", ["b"], ["c"], axes=[1], keepdims=0),
+            helper.make_node("Unsqueeze", ["c"], ["d"], axes=[1]),
+        ]
+        weights = {}
+    else:
+        nodes = [
+            helper.make_node("Split", ["x", "parts"], ["a", "b"], axis=1),
+            helper.make_node("ReduceSum", ["b", "one"], ["c"], keepdims=0),
+            helper.make_node("Unsqueeze", ["c", "one"], ["d"]),
+        ]
+        weights = {"parts": np.array([1, 2]), "one": np.array([1])}
+    nodes += [
+        helper.make_node("Sub", ["a", "d"], ["e"]),
+        helper.make_node("Softmax", ["e"], ["y"], axis=1),
+    ]
+    x = torch.randn(2, 3, 2, 3, 4)
+    e = x[:, :1] - x[:, 1:].sum(1, keepdim=True)
+    expected = e.softmax(1) if opset >= 13 else e.flatten(1).softmax(1).reshape(e.shape)
+    model = graph_of(nodes, weights, opset)
+    torch.testing.assert_close(GraphExecutor(model).run(x), expected)
+    torch.testing.assert_close(GraphExecutor(simplify(model)).run(x), expected)
