@@ -11,12 +11,15 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from medptq.errors import OutputError
 
@@ -55,6 +58,26 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise _cannot_write(path, error) from error
 
 
+def recover(path: Path) -> None:
+    """Clear away what processes that were killed while they wrote ``path`` have left beside it.
+
+    A folder that was being replaced at that moment is put back.
+    """
+    if not path.parent.is_dir():
+        return
+    pattern = re.compile(rf"{re.escape(_PART)}-(\d+)-[0-9a-f]+-(new|old)-{re.escape(path.name)}")
+    for left in sorted(path.parent.iterdir()):
+        match = pattern.fullmatch(left.name)
+        if match is None or psutil.pid_exists(int(match[1])):
+            continue
+        if match[2] == "old" and not path.exists():
+            left.rename(path)
+        elif left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary path that becomes ``path`` when the block ends without an error.
@@ -65,8 +88,9 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: ``path`` exists and ``overwrite`` is false, or it cannot be written.
     """
+    recover(path)
     require_free(path, overwrite=overwrite)
-    part = path.with_name(f"{_PART}-{uuid.uuid4().hex[:8]}-{path.name}")
+    part = _beside(path, "new")
     try:
         yield part
         _flush(part)
@@ -87,10 +111,9 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             holds something that the new folder does not, which would be lost; or it cannot be
             written.
     """
+    recover(path)
     require_free(path, overwrite=overwrite)
-    token = uuid.uuid4().hex[:8]
-    part = path.with_name(f"{_PART}-{token}-{path.name}")
-    old = path.with_name(f"{_PART}-{token}-old-{path.name}")
+    part, old = _beside(path, "new"), _beside(path, "old")
     try:
         part.mkdir()
         yield part
@@ -114,6 +137,11 @@ def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path`` as indented UTF-8 JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _beside(path: Path, role: str) -> Path:
+    """Return a hidden name beside ``path``; it tells whose it is, for :func:`recover`."""
+    return path.with_name(f"{_PART}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{role}-{path.name}")
 
 
 def _refuse_losing(path: Path, replacement: Path) -> None:

@@ -83,6 +83,14 @@ def test_values_that_are_not_finite_are_not_lost(value):
     assert not np.isfinite(histogram.amax)
 
 
+def test_entropy_does_not_clip_an_image():
+    """Eight-bit grey levels: most voxels in a few spikes, the rest in few levels."""
+    generator = torch.Generator().manual_seed(5)
+    levels = torch.cat([torch.full((60_000,), 40.0), torch.arange(0, 256).repeat(50).float()])
+    image = levels[torch.randperm(len(levels), generator=generator)] / 255
+    assert threshold(_seen(image), Recipe("entropy"), is_image=True) > 0.9
+
+
 def test_large_tensors_are_sampled_evenly():
     values = torch.linspace(0, 1, 5_000_000)
     histogram = _seen(values)

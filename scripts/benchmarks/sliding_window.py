@@ -1,9 +1,9 @@
-"""Time and peak memory of this program's sliding window beside MONAI's, on a large CT.
+"""Time and memory of ``medptq segment`` beside MONAI's sliding window, on a large CT.
 
 A synthetic CT and a MONAI U-Net with random weights; the same network, patch, overlap and Gaussian
 blending on every line, each line in its own fresh process, one after the other. Weights do not
-change how long a network takes; they do make many voxels near-ties between classes, so the
-agreement of BF16 is lower here than on a trained network.
+change how long a network takes, but with random ones many voxels are near-ties between classes, so
+BF16 and INT8 agree less than on a trained network.
 
     python scripts/benchmarks/sliding_window.py     # 512 x 512 x 400 voxels, 14 classes
     python scripts/benchmarks/sliding_window.py --size 128 128 100 --classes 3
@@ -14,10 +14,7 @@ Prints the table and writes it, and JSON, under scripts/benchmarks/results/.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import math
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,169 +23,108 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
+from publishing import circumstances, footer, monai_unet, publish, write_card, write_ct
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = Path(__file__).parent / "results"
-sys.path.insert(0, str(ROOT / "MedPTQSlicer"))
+from medptq.engines.selection import usable_engines
 
 LINES = {
     "monai": "MONAI SlidingWindowInferer, PyTorch FP32",
     "pytorch-fp32": "medptq, PyTorch FP32",
     "openvino-fp32": "medptq, OpenVINO FP32",
     "openvino-bf16": "medptq, OpenVINO BF16",
+    "openvino-int8": "medptq, OpenVINO INT8",
 }
 
 
-def make_network(classes: int) -> Any:
-    import torch
-    from monai.networks.nets import UNet
-
-    torch.manual_seed(0)
-    network = UNet(
-        spatial_dims=3,
-        in_channels=1,
-        out_channels=classes,
-        channels=(16, 32, 64, 128, 256),
-        strides=(2, 2, 2, 2),
-        num_res_units=2,
-        norm="batch",
-    )
-    return network.eval()
-
-
-def make_ct(size: tuple[int, int, int]) -> np.ndarray:
-    """Return a body with organs in it and noise, float32 [K, J, I] from about 0 to 1."""
-    generator = np.random.default_rng(0)
-    i, j, k = size
-    volume = np.empty((k, j, i), np.float32)
-    across = np.linspace(-1, 1, j, dtype=np.float32)[:, None]
-    along = np.linspace(-1, 1, i, dtype=np.float32)[None]
-    organs = generator.uniform(-0.5, 0.5, (24, 3))
-    radii, levels = generator.uniform(0.1, 0.3, 24), generator.uniform(0.2, 0.9, 24)
-    for index, height in enumerate(np.linspace(-1, 1, k, dtype=np.float32)):
-        plane = 0.4 * ((across / 0.7) ** 2 + (along / 0.9) ** 2 < 1).astype(np.float32)
-        for (z, y, x), radius, level in zip(organs, radii, levels, strict=True):
-            inside = (height - z) ** 2 + (across - y) ** 2 + (along - x) ** 2 < radius**2
-            plane[inside] = level
-        volume[index] = plane + generator.standard_normal((j, i), np.float32) * np.float32(0.05)
-    return volume
-
-
-def run_monai(volume: np.ndarray, options: argparse.Namespace) -> tuple[np.ndarray, float]:
+def run_monai(options: argparse.Namespace) -> dict[str, Any]:
+    """Segment as a MONAI script does; run in this process, which was started for it."""
+    import psutil
     import torch
     from monai.inferers import SlidingWindowInferer
 
-    network = make_network(options.classes)
-    inferer = SlidingWindowInferer(
-        (options.patch,) * 3, sw_batch_size=1, overlap=options.overlap, mode="gaussian"
-    )
+    from medptq.evaluate.memory import peak_memory_mb
+
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(options.work / "ct.nii")))
+    # What it holds at the end: the outputs, the weights, and the labels as int64.
+    needed, free = array.size * (4 * options.classes + 12), psutil.virtual_memory().available
+    if needed > free:
+        return {"not_run": f"needs about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB were free"}
+    volume = np.clip((array.astype(np.float32) + 175) / 425, 0, 1)
+    del array
+    network = monai_unet(options.classes)
+    patch = (options.patch,) * 3
+    inferer = SlidingWindowInferer(patch, sw_batch_size=1, overlap=options.overlap, mode="gaussian")
     started = time.perf_counter()
     with torch.inference_mode():
         outputs = inferer(torch.from_numpy(volume)[None, None], network)
+        inferred = time.perf_counter() - started
         labels = outputs[0].argmax(0).to(torch.uint8).numpy()
-    return labels, time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    sitk.WriteImage(sitk.GetImageFromArray(labels), str(options.work / "monai.nrrd"), True)
+    return {"seconds": seconds, "inference": inferred, "peak_memory_mb": peak_memory_mb()}
 
 
-def run_ours(
-    volume: np.ndarray, options: argparse.Namespace, engine_name: str, precision: Any
-) -> tuple[np.ndarray, float]:
-    from medptq.engines.protocol import BuildRequest
-    from medptq.engines.selection import get_engine
-    from medptq.inference.segmenting import segment_scan
-    from medptq.models.segmentation_model import Label, Provenance, SegmentationModel
-    from medptq.progress import Reporter
-    from medptq.scans.scan import Scan
-
-    graph = options.work / "network.onnx"
-    model = SegmentationModel(
-        id="benchmark",
-        title="Benchmark",
-        task="",
-        modality="CT",
-        region="",
-        onnx=graph,
-        patch_size=(options.patch,) * 3,
-        axis_order="KJI",
-        channels=1,
-        overlap=options.overlap,
-        labels=tuple(Label(value, str(value), (0, 0, 0)) for value in range(1, options.classes)),
-        preprocessing=(),
-        postprocessing=(),
-        provenance=Provenance("", "", ""),
-    )
-    request = BuildRequest(graph, precision, (1, 1, *model.patch_size))
-    engine = get_engine(engine_name)
-    built = options.work / f"{engine_name}-{precision}.built"
-    engine.build(request, built, Reporter())
-    with engine.open(request, built) as session:
-        started = time.perf_counter()
-        scan = Scan(volume[None], np.eye(4), "synthetic")
-        labels = segment_scan(model, session, scan, reporter=Reporter()).labels
-        return labels, time.perf_counter() - started
-
-
-def run_line(line: str, options: argparse.Namespace) -> None:
-    """Run one line in this process, and leave its labels and figures in the work folder."""
-    import psutil
-
-    from medptq.evaluate.memory import peak_memory_mb
-
-    volume = make_ct(options.size)
-    # What MONAI holds at the end: the outputs, the weights, and the labels as int64.
-    needed = volume.size * (4 * options.classes + 4 + 8)
-    free = psutil.virtual_memory().available
-    if line == "monai" and needed > free:
-        reason = f"needs about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB were free"
-        result: dict[str, object] = {"line": line, "not_run": reason}
+def run_line(line: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one line in a process of its own."""
+    print(f"{LINES[line]} ...", flush=True)
+    work = options.work
+    if line == "monai":
+        command = [sys.executable, __file__, *sys.argv[1:], "--work", str(work)]
     else:
-        if line == "monai":
-            labels, seconds = run_monai(volume, options)
-        else:
-            labels, seconds = run_ours(volume, options, *line.split("-"))
-        result = {"line": line, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
-        np.save(options.work / f"{line}.npy", labels)
-    (options.work / f"{line}.json").write_text(json.dumps(result), encoding="utf-8")
+        engine, precision = line.split("-")
+        network = work / ("quantized" if precision == "int8" else "network.onnx")
+        command = [sys.executable, "-m", "medptq", "segment", str(network), str(work / "ct.nii")]
+        command += ["--output", str(work / f"{line}.nrrd"), "--engine", engine]
+        command += ["--precision", precision, "--json", "--quiet"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        return {"line": line, "not_run": f"ended with status {done.returncode}"}
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if line == "monai":
+        return {"line": line, **answer}
+    seconds = answer["scans"][0]["volume_seconds"]
+    return {
+        "line": line,
+        "seconds": seconds["inference"] + seconds["postprocess"],
+        "inference": seconds["inference"],
+        "peak_memory_mb": answer["peak_memory_mb"],
+    }
 
 
-def export(options: argparse.Namespace) -> None:
+def prepare(options: argparse.Namespace) -> None:
     from medptq.models.export import export_onnx
     from medptq.progress import Reporter
 
+    print("Writing the CT, exporting and quantizing the network ...", flush=True)
     shape = (1, 1, *(options.patch,) * 3)
-    export_onnx(make_network(options.classes), shape, options.work / "network.onnx", Reporter())
+    export_onnx(monai_unet(options.classes), shape, options.work / "network.onnx", Reporter())
+    write_card(options.work / "network.json", options.classes, options.patch, options.overlap)
+    write_ct(options.work / "ct.nii", options.size)
+    command = [sys.executable, "-m", "medptq", "quantize", str(options.work / "network.onnx")]
+    command += ["--scans", str(options.work / "ct.nii"), "--patches", "8", "--quiet"]
+    subprocess.run([*command, "--output", str(options.work / "quantized")], check=True)
 
 
-def compare(options: argparse.Namespace, lines: list[str]) -> list[dict[str, Any]]:
-    """Run every line in a process of its own; add the ratios and the agreement with the first."""
-    results = []
-    for line in lines:
-        print(f"{LINES[line]} ...", flush=True)
-        command = [sys.executable, __file__, *sys.argv[1:], "--work", str(options.work)]
-        status = subprocess.run([*command, "--line", line], check=False).returncode
-        file = options.work / f"{line}.json"
-        if status == 0:
-            results.append(json.loads(file.read_text(encoding="utf-8")))
-        else:
-            results.append({"line": line, "not_run": f"ended with status {status}"})
+def add_ratios(results: list[dict[str, Any]], work: Path) -> None:
     ran = [result for result in results if "not_run" not in result]
+    first = sitk.GetArrayFromImage(sitk.ReadImage(str(work / f"{ran[0]['line']}.nrrd")))
     for result in ran:
-        first = np.load(options.work / f"{ran[0]['line']}.npy", mmap_mode="r")
-        labels = np.load(options.work / f"{result['line']}.npy", mmap_mode="r")
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(work / f"{result['line']}.nrrd")))
         result["agreement"] = float(np.mean(first == labels))
         result["speed_ratio"] = ran[0]["seconds"] / result["seconds"]
         result["memory_ratio"] = ran[0]["peak_memory_mb"] / result["peak_memory_mb"]
-    return results
 
 
 def table(report: dict[str, Any]) -> str:
     size = " x ".join(str(length) for length in report["size"])
     text = [
-        f"# Sliding window: {size} voxels, {report['classes']} classes, {report['date']}",
+        f"# Sliding window: {size} voxels, {report['classes']} classes",
         "",
-        f"MONAI U-Net 16-32-64-128-256, patch {report['patch']}³, overlap {report['overlap']}, "
-        f"Gaussian blending; {report['windows']} windows. {report['machine']}. Seconds from the "
-        "volume in memory to its label map; peak resident memory of the whole process. Ratios and "
-        "agreement are against the first line that ran.",
+        f"MONAI U-Net 16-32-64-128-256, random weights, patch {report['patch']}³, overlap "
+        f"{report['overlap']}, Gaussian blending. Seconds from the prepared volume to its label "
+        "map; peak resident memory of the whole process, reading and writing included. Ratios and "
+        "agreement are against the first line.",
         "",
         "| | seconds | times faster | peak memory, GB | times smaller | same voxels |",
         "|---|---:|---:|---:|---:|---:|",
@@ -203,67 +139,35 @@ def table(report: dict[str, Any]) -> str:
                 f"| {result['peak_memory_mb'] / 1000:.2f} | {result['memory_ratio']:.2f} "
                 f"| {result['agreement']:.4%} |"
             )
-    return "\n".join(text) + "\n"
-
-
-def windows(options: argparse.Namespace) -> int:
-    from medptq.inference.windows import window_starts
-
-    lengths = [max(length, options.patch) for length in options.size]
-    return math.prod(
-        len(window_starts(length, options.patch, options.overlap)) for length in lengths
-    )
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--size", type=int, nargs=3, default=(512, 512, 400), metavar=("I", "J", "K")
-    )
-    parser.add_argument("--classes", type=int, default=14)
-    parser.add_argument("--patch", type=int, default=96)
-    parser.add_argument("--overlap", type=float, default=0.25)
-    parser.add_argument("--line", choices=LINES, help=argparse.SUPPRESS)
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return "\n".join(text) + "\n" + footer(report)
 
 
 def main() -> None:
-    options = parse()
-    if options.line:
-        run_line(options.line, options)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    size = {"type": int, "nargs": 3, "metavar": ("I", "J", "K")}
+    parser.add_argument("--size", default=(512, 512, 400), **size)
+    parser.add_argument("--classes", type=int, default=14)
+    parser.add_argument("--patch", type=int, default=96)
+    parser.add_argument("--overlap", type=float, default=0.25)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:  # the process of MONAI's line
+        print(json.dumps(run_monai(options)))
         return
-    from medptq.engines.machine import describe_machine
-    from medptq.engines.selection import usable_engines
-
-    usable = usable_engines()
     lines = ["monai"]
-    for line in list(LINES)[1:]:
-        engine, precision = line.split("-")
-        if engine in usable and precision in usable[engine].availability().precisions:
-            lines.append(line)
+    for name, engine in usable_engines().items():
+        lines += [f"{name}-{precision}" for precision in engine.availability().precisions]
     with tempfile.TemporaryDirectory() as folder:
         options.work = Path(folder)
-        export(options)
-        results = compare(options, lines)
-    machine = describe_machine()
+        prepare(options)
+        results = [run_line(line, options) for line in LINES if line in lines]
+        add_ratios(results, options.work)
     report = {
-        "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
-        "command": " ".join(["python", "scripts/benchmarks/sliding_window.py", *sys.argv[1:]]),
-        "size": list(options.size),
-        "classes": options.classes,
-        "patch": options.patch,
-        "overlap": options.overlap,
-        "windows": windows(options),
-        "machine": f"{machine.cpu}, {machine.cores} cores, {machine.memory_gb:.0f} GB, "
-        f"{platform.system()}, Python {platform.python_version()}",
+        **circumstances(),
+        **{name: getattr(options, name) for name in ("size", "classes", "patch", "overlap")},
         "results": results,
     }
-    RESULTS.mkdir(exist_ok=True)
-    name = f"{report['date']}-sliding-window-{'x'.join(map(str, options.size))}-{options.classes}"
-    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(table(report), encoding="utf-8")
-    print(table(report))
+    publish("sliding-window", report, table(report))
 
 
 if __name__ == "__main__":

@@ -98,9 +98,7 @@ class Terminal:
             )
             return
         now = time.monotonic()
-        if report.done == report.total:
-            self._printed.pop(report.stage, None)
-        elif now - self._printed.get(report.stage, -_LINE_EVERY_SECONDS) >= _LINE_EVERY_SECONDS:
+        if now - self._printed.get(report.stage, -_LINE_EVERY_SECONDS) >= _LINE_EVERY_SECONDS:
             self._printed[report.stage] = now
             amount = f" {report.fraction:.0%}" if report.total > 1 else ""
             self._console.print(f"{report.stage}{amount}{f', {left}' if left else ''} ...")

@@ -156,7 +156,10 @@ def calibrate(
                 todo="Check the card's preprocessing: the network was fed what it is not made for",
             )
     return Calibration(
-        thresholds={name: threshold(h, recipe) for name, h in sorted(histograms.items())},
+        thresholds={
+            name: threshold(h, recipe, is_image=name == executor.input_name)
+            for name, h in sorted(histograms.items())
+        },
         maxima={name: h.amax for name, h in sorted(histograms.items())},
         patches=count,
         patches_sha256=digest.hexdigest(),

@@ -9,7 +9,7 @@ max        The largest magnitude seen: nothing is clipped. What MedPTQ used (arX
 percentile The magnitude that a given share of the values stays within (Wu et al., Integer
            Quantization for Deep Learning Inference, arXiv 2004.09602).
 mse        The range with the least mean squared error of rounding and clipping together
-           (likewise arXiv 2004.09602; Banner et al., arXiv 1810.05723).
+           (likewise arXiv 2004.09602; Banner et al., arXiv 1810.05723). The default.
 entropy    The range whose quantized distribution has the least Kullback-Leibler divergence from
            the one seen (Migacz, 8-bit Inference with TensorRT, GTC 2017).
 ========== =====================================================================================
@@ -84,12 +84,13 @@ class MagnitudeHistogram:
         return self.limit / _BINS
 
 
-def threshold(histogram: MagnitudeHistogram, recipe: Recipe) -> float:
+def threshold(histogram: MagnitudeHistogram, recipe: Recipe, *, is_image: bool = False) -> float:
     """Return the range of an activation: the magnitude that becomes the integer 127.
 
     Args:
         histogram: What was seen of the activation.
         recipe: Names the observer.
+        is_image: Whether it is the network's input rather than the result of a layer.
 
     Returns:
         A magnitude from 0 to the largest one seen; 0 if the activation was all zero.
@@ -98,7 +99,7 @@ def threshold(histogram: MagnitudeHistogram, recipe: Recipe) -> float:
         return histogram.amax
     if recipe.observer == "percentile":
         found = _percentile(histogram, recipe.percentile)
-    elif recipe.observer == "mse":
+    elif recipe.observer == "mse" or is_image:
         found = _least_squared_error(histogram)
     else:
         found = _least_divergence(histogram)

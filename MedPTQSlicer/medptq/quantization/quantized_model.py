@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medptq.artifacts import sha256_of
+from medptq.artifacts import recover, sha256_of
 from medptq.errors import ModelError
 from medptq.models.card import read_card
 from medptq.models.segmentation_model import SegmentationModel
@@ -42,6 +42,7 @@ class QuantizedModel:
 
 def is_quantized_model(path: Path) -> bool:
     """Tell whether ``path`` is the folder of a quantized network."""
+    recover(path)
     return (path / MANIFEST).is_file()
 
 
@@ -51,6 +52,7 @@ def load_quantized_model(folder: Path) -> QuantizedModel:
     Raises:
         ModelError: A file is missing, was changed, or was written by a newer version.
     """
+    recover(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if not isinstance(manifest, dict):

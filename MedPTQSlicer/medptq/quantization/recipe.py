@@ -28,7 +28,7 @@ class Recipe:
         seed: Seed of the choice of patches.
     """
 
-    observer: ObserverName = "percentile"
+    observer: ObserverName = "mse"
     percentile: float = 99.99
     patches: int = 16
     seed: int = 0
