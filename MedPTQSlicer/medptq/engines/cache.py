@@ -25,7 +25,7 @@ from medptq.models.cache import cache_folder
 from medptq.progress import Reporter
 
 # Raised when engines build differently from the same request, so that old blobs are left alone.
-_FORMAT = 1
+_FORMAT = 2
 
 
 def open_session(engine: Engine, request: BuildRequest, reporter: Reporter) -> Session:

@@ -212,8 +212,12 @@ def _in_network_order(prepared: PreparedScan, labels: LabelArray) -> LabelArray:
 
 
 def _contrast(values: torch.Tensor) -> torch.Tensor:
-    """Return what decides the labels: of two classes, their difference alone, at half the work."""
-    return values[1:] - values[:1] if len(values) == 2 else values
+    """Return what decides the labels: of two classes, their difference alone, at half the work.
+
+    Where two numbers are close their difference is exact in any floating-point type, so it is
+    taken before they are widened.
+    """
+    return (values[1:] - values[:1] if len(values) == 2 else values).float()
 
 
 def _decide(values: torch.Tensor) -> torch.Tensor:

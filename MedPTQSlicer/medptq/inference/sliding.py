@@ -31,9 +31,9 @@ class Slab:
     Attributes:
         axis: The axis that the rows lie along: 0 for D, 1 for H, 2 for W.
         start: The first row; slabs come in order and without gaps.
-        values: Blended outputs, float32 [classes, D, H, W], on the session's device; as many rows
-            along ``axis`` as the slab has, the whole volume along the others. Only valid until
-            the next slab is asked for.
+        values: Blended outputs, floating point [classes, D, H, W], on the session's device; as
+            many rows along ``axis`` as the slab has, the whole volume along the others. Only valid
+            until the next slab is asked for.
     """
 
     axis: int
@@ -92,7 +92,7 @@ def sliding_window(
     for places in reporter.track(batches, "Segmenting"):
         for slot, place in zip(windows[: len(places)], places, strict=True):
             slot.copy_(volume[(slice(None), *_box(place, patch))])
-        outputs = _run(session, windows[: len(places)], classes)
+        outputs = _run(session, windows[: len(places)], classes).float()
         for place, output in zip(places, outputs, strict=True):
             for start, values in ring.finish(place[axis]):
                 yield Slab(axis, start, _checked(values[(slice(None), *crop)]))
@@ -178,7 +178,7 @@ def _run(session: Session, windows: torch.Tensor, classes: int) -> torch.Tensor:
             why=f"it has the shape {tuple(outputs.shape)} instead of {expected}",
             todo="Check the labels and the patch size on the model's card",
         )
-    return outputs.float()
+    return outputs
 
 
 def _checked(values: torch.Tensor) -> torch.Tensor:
