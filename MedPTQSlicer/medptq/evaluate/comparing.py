@@ -207,7 +207,7 @@ def _comparison(
         scan_shape=scan.shape,
         scan_spacing=scan.spacing,
         engines=tuple(results),
-        recipe=quantized.recipe.to_json(),
+        recipe=quantized.recipe.in_use(),
         calibration_scans=quantized.manifest["calibration"]["scans"],
         machine=Machine(
             cpu=machine.cpu,

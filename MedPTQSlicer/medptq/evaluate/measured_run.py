@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -192,6 +193,8 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _main() -> int:
+    # Ctrl-C reaches every process of the terminal; here the parent decides, and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever a library prints must not come between the figures.
     answer_to, sys.stdout = sys.stdout, sys.stderr
     try:

@@ -45,6 +45,11 @@ class Recipe:
         """Return the recipe as a JSON object."""
         return asdict(self)
 
+    def in_use(self) -> dict[str, Any]:
+        """Return what decided the numbers, for a reader: the percentile only where it counts."""
+        unused = set() if self.observer == "percentile" else {"percentile"}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
+
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Recipe:
         """Return the recipe that :meth:`to_json` wrote."""
