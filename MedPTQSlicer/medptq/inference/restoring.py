@@ -7,6 +7,7 @@ centres first, as nnU-Net and MONAI do, slab by slab: of the whole volume, only 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ import torch
 from medptq.inference.sliding import Slab
 from medptq.scans.prepared import AxisMap, PreparedScan
 from medptq.scans.scan import LabelArray
+
+_SMALL_PLANE = 1 << 17
 
 # Network voxels that are off a scan voxel by less than this share of it are on it.
 _ON_GRID = 1e-3
@@ -95,14 +98,34 @@ def _interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArr
             across = [samples[other].to(values.device) for other in range(3) if other != axis]
             # From the end, in the order of the rows they need: backwards where the axis is flipped.
             waiting = np.argsort(-along.lower.numpy(), kind="stable").tolist()
-        current = _Row(values, _decide(values))
-        while waiting and along.upper[waiting[-1]] == index:
-            sample = waiting.pop()
-            below = current if previous is None or along.lower[sample] == index else previous
-            plane = _plane(below, current, along.fraction[sample].item(), across[0], across[1])
-            planes[sample] = plane.cpu().numpy()
+        with _threads_for(planes[:1].size):
+            current = _Row(values, _decide(values))
+            while waiting and along.upper[waiting[-1]] == index:
+                sample = waiting.pop()
+                below = current if previous is None or along.lower[sample] == index else previous
+                plane = _plane(below, current, along.fraction[sample].item(), across[0], across[1])
+                planes[sample] = plane.cpu().numpy()
         previous = current
     _in_network_order(prepared, labels)[tuple(axis.place for axis in samples)] = field
+
+
+@contextlib.contextmanager
+def _threads_for(plane_size: int) -> Iterator[None]:
+    """Compute small planes on one thread.
+
+    A plane takes a dozen operations of well under a millisecond. Shared among threads, each ends
+    with waiting for the slowest, which on a busy machine is not even running: seconds became
+    minutes.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or plane_size > _SMALL_PLANE:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
