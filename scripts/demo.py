@@ -122,7 +122,7 @@ def vary(image: sitk.Image, seed: int) -> sitk.Image:
     contrast = np.power(np.clip(array / peak, 0, None), random.uniform(0.8, 1.25))
     noise = random.normal(0, random.uniform(0.005, 0.025), (2, *array.shape)).astype(np.float32)
     rician = np.hypot(contrast * bias + noise[0], noise[1]) * random.uniform(200, 3000)
-    varied = sitk.GetImageFromArray(rician.astype(np.float32))
+    varied = sitk.GetImageFromArray(rician.astype(np.int16))
     varied.CopyInformation(moved)
     return sitk.DICOMOrient(varied, str(random.choice(["RAS", "LPS", "PSR", "ASR"])))
 

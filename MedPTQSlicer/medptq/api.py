@@ -5,6 +5,7 @@ The command line, the worker and Python users call these same functions.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from medptq.errors import ModelError, OutputError, ScanError
 from medptq.evaluate.comparing import compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
 from medptq.inference.choosing import Candidate, choose
-from medptq.inference.networks import Network, make_locator, model_of, open_network
+from medptq.inference.locating import locator
+from medptq.inference.networks import Network, model_of
 from medptq.inference.segmenting import Segmentation, segment_scan
+from medptq.inference.sessions import SessionPool
 from medptq.models import loading
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
@@ -121,10 +124,11 @@ def quantize(
     folder = Path(output) if output is not None else Path(f"{plain.id}-int8")
     require_free(folder, overwrite=overwrite)
     sources = find_scans(Path(scans), reporter)
-    patches = CalibrationPatches(plain, sources, recipe, make_locator(reporter), reporter)
-    return quantize_model(
-        plain, patches, folder, recipe=recipe, overwrite=overwrite, reporter=reporter
-    )
+    with SessionPool() as pool, locator(pool, reporter) as locate:
+        patches = CalibrationPatches(plain, sources, recipe, locate, reporter)
+        return quantize_model(
+            plain, patches, folder, recipe=recipe, overwrite=overwrite, reporter=reporter
+        )
 
 
 def segment(
@@ -135,6 +139,7 @@ def segment(
     engine: str = "auto",
     precision: Precision | None = None,
     overwrite: bool = False,
+    pool: SessionPool | None = None,
     reporter: Reporter = _SILENT,
 ) -> list[SegmentedScan]:
     """Segment a scan, or every scan of a folder.
@@ -147,6 +152,7 @@ def segment(
         engine: ``"openvino"``, ``"pytorch"``, or ``"auto"`` for the fastest here.
         precision: What to run at; by default the fastest here that agrees with FP32.
         overwrite: Replace label maps that are there.
+        pool: Sessions that are kept for the next call; none are by default.
         reporter: Told of progress; may cancel.
 
     Returns:
@@ -178,8 +184,13 @@ def segment(
     else:
         chosen = choose(network, engines, precision, reporter)
     results: list[SegmentedScan] = []
-    locate = make_locator(reporter)
-    with open_network(network, engines[chosen.engine], chosen.precision, reporter) as session:
+    with contextlib.ExitStack() as stack:
+        if pool is None:
+            pool = stack.enter_context(SessionPool())
+        session = stack.enter_context(
+            pool.session(network, engines[chosen.engine], chosen.precision, reporter)
+        )
+        locate = stack.enter_context(locator(pool, reporter))
         for source, target in reporter.track(
             list(zip(sources, targets, strict=True)), "Segmenting scans"
         ):

@@ -362,6 +362,7 @@ def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(tmp_path, net
     assert _quantize(network, scan, output) == 0
     script = (
         "import os, sys\n"
+        "from pathlib import Path\n"
         "from medptq.cli import main\n"
         "left = int(sys.argv[1])\n"
         "def counted(real):\n"
@@ -371,8 +372,8 @@ def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(tmp_path, net
         "        if left < 0: os._exit(9)\n"
         "        return real(*args, **kwargs)\n"
         "    return call\n"
-        "for name in ('fsync', 'rename', 'replace'):\n"
-        "    setattr(os, name, counted(getattr(os, name)))\n"
+        "os.fsync = counted(os.fsync)\n"
+        "Path.rename, Path.replace = counted(Path.rename), counted(Path.replace)\n"
         "sys.exit(main(sys.argv[2:]))\n"
     )
     arguments = ["quantize", str(network), "--scans", str(scan), "--output", str(output)]

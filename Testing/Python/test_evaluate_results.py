@@ -43,7 +43,9 @@ def test_json_has_the_keys_of_the_contract() -> None:
     assert int8["agreement"]["volumes_ml"]["Liver"] == {"fp32": 1500.0, "this": 1512.5}
     assert int8["agreement"]["largest"]["Spleen"] == {"voxels": 12, "centre": [4, 5, 6]}
     assert int8["layers"] == {"int8": 41, "fp32": 6}
+    assert int8["title"] == "OpenVINO INT8"
     assert content["baseline"] == {"engine": "pytorch", "precision": "fp32"}
+    assert content["headline"] == {"engine": "openvino", "precision": "int8"}
     assert content["machine"]["cpu"] == "A fine processor"
     assert content["scan_shape"] == [20, 30, 40]
 

@@ -99,7 +99,9 @@ def test_large_tensors_are_sampled_evenly():
     assert filled.std() / filled.mean() < 0.1
 
 
-@pytest.mark.parametrize("wrong", [{"observer": "best"}, {"percentile": 40.0}, {"patches": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"observer": "best"}, {"percentile": 40.0}, {"patches": 0}, {"seed": -1}]
+)
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(QuantizationError):
         Recipe(**wrong)

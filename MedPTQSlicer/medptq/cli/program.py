@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from medptq import answers
 from medptq.cli.arguments import make_parser
 from medptq.cli.console import Terminal
 from medptq.errors import Cancelled, MedPTQError
@@ -19,10 +19,10 @@ from medptq.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Answer:
+class Outcome:
     """A command's result: for machines, and as shown to people."""
 
-    content: dict[str, Any]
+    answer: answers.Answer
     shown: Sequence[Table | str]
 
 
@@ -36,68 +36,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = _COMMANDS[options.command]
     with Terminal(quiet=options.quiet) as terminal:
         try:
-            answer = command(options, terminal.reporter)
+            outcome = command(options, terminal.reporter)
         except (MedPTQError, KeyboardInterrupt) as error:
             failure = error if isinstance(error, MedPTQError) else Cancelled()
             return _fail(failure, options, terminal)
     if options.json:
-        print(json.dumps({**answer.content, "warnings": terminal.warnings}, ensure_ascii=False))
+        print(json.dumps({**outcome.answer, "warnings": terminal.warnings}, ensure_ascii=False))
     else:
         console = Console(highlight=False)
-        for part in answer.shown:
+        for part in outcome.shown:
             console.print(part, soft_wrap=isinstance(part, str))
     return 0
 
 
 def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -> int:
     if options.json:
-        failure = {
-            "code": error.code,
-            "message": str(error),
-            "what": error.what,
-            "why": error.why,
-            "todo": error.todo,
-        }
+        failure = answers.error_answer(error)
         print(json.dumps({"error": failure, "warnings": terminal.warnings}, ensure_ascii=False))
     else:
         print(error, file=sys.stderr)
     return error.exit_status
 
 
-def _models(_: argparse.Namespace, __: Reporter) -> Answer:
+def _models(_: argparse.Namespace, __: Reporter) -> Outcome:
     from medptq.models.catalogue import entries
 
     table = Table("id", "what", "modality", "region", "structures", "MB", "licence", "source")
-    rows = []
-    for entry in entries():
-        names: list[str] = [label["name"] for label in entry.card["labels"]]
-        row = {
-            "id": entry.id,
-            "title": entry.title,
-            "task": entry.task,
-            "modality": entry.modality,
-            "region": entry.region,
-            "structures": names,
-            "size_mb": entry.download.size_mb,
-            "licence": entry.provenance.licence,
-            "source": entry.provenance.source,
-            "citation": entry.provenance.citation,
-        }
-        rows.append(row)
+    answer = answers.models_answer(entries())
+    for row in answer["models"]:
+        names = row["structures"]
         table.add_row(
-            entry.id,
-            entry.task,
-            entry.modality,
-            entry.region,
+            row["id"],
+            row["task"],
+            row["modality"],
+            row["region"],
             ", ".join(names) if len(names) <= 3 else f"{len(names)} structures",
-            f"{entry.download.size_mb:.1f}",
-            entry.provenance.licence,
-            entry.provenance.source,
+            f"{row['size_mb']:.1f}",
+            row["licence"],
+            row["source"],
         )
-    return Answer({"models": rows}, [table])
+    return Outcome(answer, [table])
 
 
-def _doctor(_: argparse.Namespace, reporter: Reporter) -> Answer:
+def _doctor(_: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq.engines.doctor import examine
 
     [diagnosis] = [examine() for _ in reporter.track([None], "Examining this machine")]
@@ -124,11 +105,11 @@ def _doctor(_: argparse.Namespace, reporter: Reporter) -> Answer:
                 "" if proof.milliseconds is None else f"{proof.milliseconds:.2f}",
                 ", ".join(f"{n} {name}" for name, n in (proof.layers or {}).items()),
             )
-    content = {**asdict(diagnosis), "machine": {**asdict(machine), "cache": str(machine.cache)}}
-    return Answer(content, [*lines, table, f"Used by default: {diagnosis.default}"])
+    answer = answers.doctor_answer(diagnosis)
+    return Outcome(answer, [*lines, table, f"Used by default: {diagnosis.default}"])
 
 
-def _quantize(options: argparse.Namespace, reporter: Reporter) -> Answer:
+def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq import api
     from medptq.quantization.recipe import Recipe
 
@@ -141,26 +122,18 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Answer:
         overwrite=options.overwrite,
         reporter=reporter,
     )
-    fp32, int8 = made.model.onnx.stat().st_size / 1e6, made.int8.stat().st_size / 1e6
-    calibration, agreement = made.manifest["calibration"], made.manifest["agreement_with_fp32"]
-    content = {
-        "output": str(made.folder),
-        "scans": calibration["scans"],
-        "patches": calibration["patches"],
-        "fp32_mb": fp32,
-        "int8_mb": int8,
-        "agreement_with_fp32": agreement,
-    }
+    answer = answers.quantize_answer(made)
+    agreement = answer["agreement_with_fp32"]
     shown = (
-        f"{made.folder}: calibrated on {calibration['patches']} patches of "
-        f"{calibration['scans']} scans; {fp32:.1f} MB became {int8:.1f} MB; on "
-        f"{agreement['patches']} of the patches {agreement['voxels_equal']:.2%} of the voxels are "
-        "labelled as in FP32."
+        f"{answer['output']}: calibrated on {answer['patches']} patches of "
+        f"{answer['scans']} scans; {answer['fp32_mb']:.1f} MB became {answer['int8_mb']:.1f} MB; "
+        f"on {agreement['patches']} of the patches {agreement['voxels_equal']:.2%} of the voxels "
+        "are labelled as in FP32."
     )
-    return Answer(content, [shown])
+    return Outcome(answer, [shown])
 
 
-def _segment(options: argparse.Namespace, reporter: Reporter) -> Answer:
+def _segment(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq import api
     from medptq.evaluate.memory import peak_memory_mb
 
@@ -173,25 +146,20 @@ def _segment(options: argparse.Namespace, reporter: Reporter) -> Answer:
         overwrite=options.overwrite,
         reporter=reporter,
     )
-    rows, lines = [], []
-    for result in results:
-        seconds = {"load": result.load_seconds, **asdict(result.segmentation.seconds)}
-        total = sum(seconds.values())
-        rows.append({"output": str(result.output), "volume_seconds": {**seconds, "total": total}})
+    # In a process that does nothing else, the process's peak is this run's.
+    answer = {**answers.segment_answer(results), "peak_memory_mb": peak_memory_mb()}
+    lines = [f"Ran on {answer['engine']} in {answer['precision']}."]
+    for scan in answer["scans"]:
+        seconds = dict(scan["volume_seconds"])
+        total = seconds.pop("total")
         parts = ", ".join(f"{stage} {value:.1f}" for stage, value in seconds.items())
-        lines.append(f"{result.output}: {total:.1f} s ({parts})")
-    content = {
-        "engine": results[0].engine,
-        "precision": results[0].precision,
-        "scans": rows,
-        "peak_memory_mb": peak_memory_mb(),
-    }
-    return Answer(content, [f"Ran on {results[0].engine} in {results[0].precision}.", *lines])
+        lines.append(f"{scan['output']}: {total:.1f} s ({parts})")
+    return Outcome(answer, lines)
 
 
-def _compare(options: argparse.Namespace, reporter: Reporter) -> Answer:
+def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq import api
-    from medptq.evaluate.results import ratios, to_json
+    from medptq.evaluate.results import ratios
 
     comparison = api.compare(
         options.model,
@@ -216,10 +184,10 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Answer:
             "" if score is None else f"{score:.4f}",
         )
     shown: list[Table | str] = [table, f"{options.output}/report.html has the whole comparison."]
-    return Answer({"output": options.output, **to_json(comparison)}, shown)
+    return Outcome(answers.compare_answer(comparison, options.output), shown)
 
 
-_COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Answer]] = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Outcome]] = {
     "models": _models,
     "doctor": _doctor,
     "quantize": _quantize,

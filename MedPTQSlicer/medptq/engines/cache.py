@@ -17,7 +17,7 @@ import onnx
 
 from medptq.artifacts import atomic_file, sha256_of, write_json
 from medptq.engines.memory import OUT_OF_MEMORY
-from medptq.engines.protocol import Availability, BuildRequest, Engine, Session
+from medptq.engines.protocol import BuildRequest, Engine, Session
 from medptq.engines.selection import require_usable
 from medptq.errors import EngineError
 from medptq.graph.loading import load_graph
@@ -39,7 +39,7 @@ def open_session(engine: Engine, request: BuildRequest, reporter: Reporter) -> S
         ModelError: The file is no usable graph.
         OutputError: The cache cannot be written.
     """
-    entry = _entry(engine, require_usable(engine), request)
+    entry = cache_folder("engines") / f"{build_digest(engine, request)}.json"
     refused: Path | None = None
     if entry.exists():
         try:
@@ -62,8 +62,14 @@ def open_session(engine: Engine, request: BuildRequest, reporter: Reporter) -> S
     return engine.open(request, blob)
 
 
-def _entry(engine: Engine, availability: Availability, request: BuildRequest) -> Path:
-    """Return the JSON file of the request's entry: its name is all that decides the build."""
+def build_digest(engine: Engine, request: BuildRequest) -> str:
+    """Return a SHA-256 over all that decides what is built: graph, engine and machine.
+
+    Raises:
+        EngineError: The engine is not usable here.
+        ModelError: The file is no usable graph.
+    """
+    availability = require_usable(engine)
     key = json.dumps(
         [
             _FORMAT,
@@ -75,7 +81,7 @@ def _entry(engine: Engine, availability: Availability, request: BuildRequest) ->
             availability.hardware,
         ]
     )
-    return cache_folder("engines") / f"{hashlib.sha256(key.encode()).hexdigest()}.json"
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _graph_digest(path: Path) -> str:

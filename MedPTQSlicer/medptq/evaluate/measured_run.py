@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from medptq.engines.protocol import Precision
-from medptq.errors import Cancelled, EngineError, MedPTQError
+from medptq.errors import EngineError, MedPTQError
 from medptq.evaluate.latency import Latency
 from medptq.evaluate.results import VolumeSeconds
 from medptq.inference.networks import Network
 from medptq.models.card import card_of, read_card
+from medptq.parent_watch import when_parent_dies
 from medptq.progress import Reporter
 from medptq.quantization.quantized_model import QuantizedModel, load_quantized_model
 from medptq.scans.scan import LabelArray
@@ -34,7 +35,7 @@ from medptq.scans.sources import ScanSource
 
 _WARMUP = 1
 _RUNS = 10
-_MAX_SECONDS = 20.0
+_MAX_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ def measure_run(
         "engine": engine,
         "precision": precision,
         "labels": str(labels),
+        "parent": os.getpid(),
     }
     with subprocess.Popen(
         [sys.executable, "-m", "medptq.evaluate.measured_run"],
@@ -150,23 +152,27 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
     from medptq.engines.selection import get_engine
     from medptq.evaluate.latency import measure_latency
     from medptq.evaluate.memory import peak_memory_mb
-    from medptq.inference.networks import make_locator, model_of, open_network
+    from medptq.inference.locating import locator
+    from medptq.inference.networks import model_of
     from medptq.inference.segmenting import segment_scan
+    from medptq.inference.sessions import SessionPool
     from medptq.scans.reading import read_scan
 
-    parent = os.getppid()
-    reporter = Reporter(cancelled=lambda: os.getppid() != parent)
+    reporter = Reporter()
     network = _network(request["network"])
     model = model_of(network)
     source = ScanSource(
         request["scan"]["name"], tuple(Path(path) for path in request["scan"]["paths"])
     )
     engine = get_engine(request["engine"])
-    with open_network(network, engine, request["precision"], reporter) as session:
+    with (
+        SessionPool() as pool,
+        pool.session(network, engine, request["precision"], reporter) as session,
+        locator(pool, reporter) as locate,
+    ):
         # The first run of a session, and of what finds the crop, pays for more than its own work.
         patch = torch.zeros(session.input_shape, device=session.device)
         session.run(patch)
-        locate = make_locator(reporter)
         for step in model.preprocessing:
             if step["step"] == "crop_to_model":
                 locate(read_scan(source, model.channels), step["model"])
@@ -197,10 +203,10 @@ def _main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Whatever a library prints must not come between the figures.
     answer_to, sys.stdout = sys.stdout, sys.stderr
+    request = json.load(sys.stdin)
+    when_parent_dies(lambda: os._exit(1), [request["parent"]])
     try:
-        answer = _run(json.load(sys.stdin))
-    except Cancelled:
-        return Cancelled.exit_status
+        answer = _run(request)
     except MedPTQError as error:
         answer = {"error": str(error).rstrip(".")}
     print(json.dumps(answer), file=answer_to)

@@ -193,20 +193,23 @@ def ratios(result: EngineResult, other: EngineResult) -> Ratios:
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison as plain values for JSON: no NaN, None where there is no figure.
 
-    ``engines`` is a list of objects with ``engine``, ``precision``, ``model_size_mb``,
-    ``latency_ms`` {median, min, max, runs}, ``volume_seconds`` {load, preprocess, inference,
-    postprocess, total}, ``peak_memory_mb``, ``dice_vs_fp32`` and its like {mean, per_class},
-    ``layers``, ``agreement`` and ``times_better_than_baseline`` {latency, volume, size, memory}.
+    ``baseline`` and ``headline`` name two of the results by {engine, precision}. ``engines`` is a
+    list of objects with ``engine``, ``precision``, ``title``, ``model_size_mb``, ``latency_ms``
+    {median, min, max, runs}, ``volume_seconds`` {load, preprocess, inference, postprocess, total},
+    ``peak_memory_mb``, ``dice_vs_fp32`` and its like {mean, per_class}, ``layers``, ``agreement``
+    and ``times_better_than_baseline`` {latency, volume, size, memory}.
     Classes go by their names.
     """
     baseline = comparison.baseline
     names = _class_names(comparison.labels)
     content = _plain(dataclasses.replace(comparison, engines=()))
-    content["baseline"] = {"engine": baseline.engine, "precision": baseline.precision}
+    for role, chosen in (("baseline", baseline), ("headline", comparison.headline)):
+        content[role] = {"engine": chosen.engine, "precision": chosen.precision}
     content["engines"] = [
         {
             "engine": result.engine,
             "precision": result.precision,
+            "title": result.title,
             "model_size_mb": _plain(result.model_size_mb),
             "latency_ms": _plain(result.latency),
             "volume_seconds": {

@@ -84,7 +84,7 @@ def model_of(card: Any, onnx: Path, about: str) -> SegmentationModel:
         axis_order=network_input.get("axis_order", "IJK"),
         channels=int(network_input.get("channels", 1)),
         overlap=float(network_input.get("overlap", 0.5)),
-        labels=tuple(_label(entry) for entry in card["labels"]),
+        labels=labels_of(card),
         preprocessing=tuple(dict(step) for step in card["preprocessing"]),
         postprocessing=tuple(dict(step) for step in card.get("postprocessing", ())),
         provenance=Provenance(
@@ -93,6 +93,11 @@ def model_of(card: Any, onnx: Path, about: str) -> SegmentationModel:
             citation=card.get("citation", ""),
         ),
     )
+
+
+def labels_of(card: Card) -> tuple[Label, ...]:
+    """Return the structures that a checked card lists."""
+    return tuple(_label(entry) for entry in card["labels"])
 
 
 def card_of(model: SegmentationModel) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import fastjsonschema
+from typing import TYPE_CHECKING, Any
 
 from medptq.errors import ModelError
+
+if TYPE_CHECKING:
+    # Imported where it is used: Slicer does not bundle it, and shows cards that were checked.
+    import fastjsonschema
 
 _MOST_BYTES = 4 << 20
 
@@ -53,6 +55,8 @@ def check(content: Any, schema: str, about: str) -> None:
     Raises:
         ModelError: ``model.card`` - the sentence names the first field that is wrong.
     """
+    import fastjsonschema
+
     try:
         _validator(schema)(content)
     except fastjsonschema.JsonSchemaValueException as error:
@@ -71,6 +75,8 @@ def refused(about: str, why: str) -> ModelError:
 
 @functools.cache
 def _validator(schema: str) -> Callable[[Any], Any]:
+    import fastjsonschema
+
     text = Path(__file__).with_name(f"{schema}.schema.json").read_text(encoding="utf-8")
     compiled: Callable[[Any], Any] = fastjsonschema.compile(json.loads(text))
     return compiled

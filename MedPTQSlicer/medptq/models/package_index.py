@@ -89,6 +89,8 @@ def _percents(process: subprocess.Popen[bytes], log: Path, reporter: Reporter) -
             percent += 1
             yield percent
         if ended:
+            if process.returncode == 0:  # a pip before 24.1 reports no progress on the way
+                yield from range(percent + 1, 101)
             return
         reporter.check()
         time.sleep(_POLL_SECONDS)

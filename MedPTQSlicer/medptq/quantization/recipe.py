@@ -38,6 +38,8 @@ class Recipe:
             raise _refused(f"the observer {self.observer!r} is none of {', '.join(OBSERVERS)}")
         if not 50.0 < self.percentile <= 100.0:
             raise _refused(f"the percentile {self.percentile} is not above 50 and at most 100")
+        if self.seed < 0:
+            raise _refused(f"the seed {self.seed} is below 0")
         if self.patches < 1:
             raise _refused(f"{self.patches} patches are too few")
 

@@ -1,0 +1,87 @@
+"""What each method must be given."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import fastjsonschema
+
+from medptq.quantization.recipe import Recipe
+from medptq.worker.messages import INVALID_PARAMS, ProtocolError
+
+_TEXT = {"type": "string", "minLength": 1}
+_TEXT_OR_NULL = {"type": ["string", "null"], "minLength": 1}
+_FLAG = {"type": "boolean"}
+_KINDS = {str: "string", int: "integer", float: "number"}
+
+
+def _schema(required: Mapping[str, Any], optional: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **optional},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _texts(*names: str) -> dict[str, Any]:
+    return dict.fromkeys(names, _TEXT)
+
+
+_NOTHING = _schema({}, {})
+_RECIPE = _schema(
+    {}, {name: {"type": _KINDS[type(value)]} for name, value in Recipe().to_json().items()}
+)
+_SCHEMAS = {
+    "models": _NOTHING,
+    "doctor": _NOTHING,
+    "load": _schema(_texts("model"), {}),
+    "quantize": _schema(
+        _texts("model", "scans", "output"), {"recipe": _RECIPE, "overwrite": _FLAG}
+    ),
+    "segment": _schema(
+        _texts("network", "scan", "output"),
+        {"engine": _TEXT, "precision": _TEXT_OR_NULL, "overwrite": _FLAG},
+    ),
+    "compare": _schema(
+        _texts("model", "quantized", "scan", "output"),
+        {"reference": _TEXT_OR_NULL, "overwrite": _FLAG},
+    ),
+    "release": _NOTHING,
+    "cancel": _schema({"id": {"type": ["string", "integer"]}}, {}),
+    "ping": _NOTHING,
+    "shutdown": _NOTHING,
+}
+
+
+def check_params(method: str, params: Mapping[str, Any]) -> None:
+    """Make sure that a method of the worker is given what it takes.
+
+    Raises:
+        ProtocolError: Something is missing, unknown or of another type; or no path can be made of
+            a text.
+    """
+    try:
+        _validator(method)(params)
+    except fastjsonschema.JsonSchemaValueException as error:
+        # The library calls what it checks "data".
+        raise ProtocolError(INVALID_PARAMS, f"params{error.message.removeprefix('data')}") from None
+    for name, value in params.items():
+        if isinstance(value, str) and not _is_encodable(value):
+            raise ProtocolError(INVALID_PARAMS, f"params.{name} cannot be a path or a name")
+
+
+@functools.cache
+def _validator(method: str) -> Callable[[Any], Any]:
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(_SCHEMAS[method])
+    return compiled
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
