@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
+import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.lowering import lower_for_integer_kernels
 from medptq.graph.simplify import simplify
+from medptq.graph.two_class_head import merge_two_class_softmax
+from medptq.quantization.placement import place_for_openvino
 from quantization_helpers import export
 
 
@@ -76,6 +79,35 @@ def test_narrow_transposed_convolutions(kernel, channels, classes, bias, tmp_pat
     assert not any(node.op_type == "ConvTranspose" for node in result.graph.node)
     assert result.graph.output[0].name == "logits"
     _same(model, result, shape)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layer", [torch.nn.Conv3d, torch.nn.ConvTranspose3d])
+def test_a_two_class_head_computes_one_channel(tmp_path, layer, bias):
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 6, 3, padding=1),
+        torch.nn.ReLU(),
+        layer(6, 2, 2, stride=2, bias=bias),
+        torch.nn.Softmax(dim=1),
+    )
+    shape = (1, 1, 8, 6, 4)
+    model = simplify(export(network, shape, tmp_path / "net.onnx"), input_shape=shape)
+    graph = ir.from_proto(model)
+    assert len(merge_two_class_softmax(graph)) == 1
+    result = ir.to_proto(graph)
+    onnx.checker.check_model(result, full_check=True)
+    assert not any(node.op_type == "Softmax" for node in result.graph.node)
+    assert result.graph.output[0].name == "logits"
+    _same(model, result, shape)
+    placement = place_for_openvino(graph.graph)
+    assert len(placement.inputs) == 2, "the two convolutions, and not the joining of the output"
+
+
+def test_other_heads_are_left_alone(tmp_path):
+    for number, classes, axis in ((0, 3, 1), (1, 2, 2)):
+        network = torch.nn.Sequential(torch.nn.Conv3d(1, classes, 1), torch.nn.Softmax(dim=axis))
+        model = simplify(export(network, (1, 1, 4, 4, 4), tmp_path / f"{number}.onnx"))
+        assert merge_two_class_softmax(ir.from_proto(model)) == ()
 
 
 def test_layers_that_have_channels_enough_are_left_alone(tmp_path):

@@ -122,8 +122,11 @@ def _is_spatial_or_linear(node: ir.Node) -> bool:
 def _joins_features(node: ir.Node) -> bool:
     """Tell whether all inputs are feature maps: floating point, of the same rank, none constant.
 
-    An addition with a constant (a bias, a position) or of shapes is left alone.
+    An addition with a constant (a bias, a position) or of shapes is left alone, and so is a
+    concatenation that nothing reads: what it joins is the network's output.
     """
+    if node.op_type == "Concat" and not node.outputs[0].uses():
+        return False
     ranks = set()
     for index, value in enumerate(node.inputs):
         if value is None or _is_constant(node, index) or value.shape is None:

@@ -20,6 +20,7 @@ from medptq.graph.executor import GraphExecutor
 from medptq.graph.loading import load_graph
 from medptq.graph.lowering import lower_for_integer_kernels
 from medptq.graph.simplify import simplify
+from medptq.graph.two_class_head import merge_two_class_softmax
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
@@ -78,6 +79,7 @@ def quantize_model(
         calibration = calibrate(fp32, observed.activations, patches, recipe, reporter)
 
         int8 = ir.from_proto(fp32)
+        merged = merge_two_class_softmax(int8)
         lowered = lower_for_integer_kernels(int8, _spatial_shapes(int8))
         placement = _placed(int8)
         thresholds = {
@@ -103,7 +105,7 @@ def quantize_model(
                 "policy": "openvino",
                 "activations": len(placement.inputs),
                 "weights": len(placement.weights),
-                "rewritten": list(lowered.rewritten),
+                "rewritten": [*merged, *lowered.rewritten],
             },
             "calibration": _summary(calibration, patches.scan_digests, scales),
             "agreement_with_fp32": agreement,
