@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from medptq.graph.executor import GraphExecutor
+from medptq.graph.lowering import lower_for_integer_kernels
 from medptq.graph.simplify import simplify
 from medptq.quantization.placement import place_for_openvino
 from medptq.quantization.qdq import insert_qdq
@@ -83,6 +84,34 @@ def test_the_quantized_graph_is_sound_and_its_weights_are_int8(fp32):
         t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 2 for t in constants.values()
     )
     assert large == 0, "an FP32 weight was left in the file"
+
+
+def test_no_weight_of_a_rewritten_layer_stays_in_the_file(fp32):
+    model = ir.from_proto(simplify(fp32, input_shape=(1, 1, 8, 8, 8)))
+    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    shapes = {f"{value.name}": tuple(value.shape)[2:] for value in values if value.shape}
+    lowered = lower_for_integer_kernels(model, shapes)
+    assert len(lowered.rewritten) == 3, "the first convolution and both transposed ones"
+    placement = place_for_openvino(model.graph)
+    insert_qdq(model, placement, dict.fromkeys(placement.activations, 1.0))
+    assert all(value.uses() for value in model.graph.initializers.values())
+
+
+def test_the_joining_of_the_output_stays_in_floating_point(tmp_path):
+    class Residual(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Conv3d(1, 2, 3, 1, 1), torch.nn.Conv3d(2, 2, 3, 1, 1)
+
+        def forward(self, x):
+            y = self.first(x)
+            return self.second(torch.relu(y)) + y
+
+    model = simplify(export(Residual(), (1, 1, 6, 6, 6), tmp_path / "r.onnx"))
+    placement = place_for_openvino(ir.from_proto(model).graph)
+    assert {point.node for point in placement.inputs} == {
+        node.name for node in model.graph.node if node.op_type == "Conv"
+    }
 
 
 def test_what_is_joined_has_one_scale(fp32):

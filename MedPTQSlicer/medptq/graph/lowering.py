@@ -15,6 +15,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from medptq.graph.editing import add_constant, constant_of, new_node, replace_by
+
 # Above these, the kernels have channels enough and the rearrangement costs more than it gains.
 _FEW_INPUT_CHANNELS = 4
 _FEW_OUTPUT_CHANNELS = 8
@@ -96,7 +98,7 @@ class _Layer:
 def _layer(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> _Layer | None:
     if node.op_type not in ("Conv", "ConvTranspose"):
         return None
-    source, weight = node.inputs[0], _constant(node, 1)
+    source, weight = node.inputs[0], constant_of(node, 1)
     if source is None or source.name is None or source.name not in shapes or weight is None:
         return None
     name = node.name or f"{node.outputs[0].name}"
@@ -147,7 +149,7 @@ def _to_space_to_depth(graph: ir.Graph, layer: _Layer) -> str:
         [0, channels * 2**n, *(s // 2 for s in layer.size)],
     )
     node.replace_input_with(0, rearranged)
-    node.replace_input_with(1, _initializer(graph, f"{layer.name}/weight_space_to_depth", folded))
+    node.replace_input_with(1, add_constant(graph, f"{layer.name}/weight_space_to_depth", folded))
     node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", blocks)
     node.attributes["strides"] = ir.AttrInt64s("strides", [1] * n)
     # Where no output reads the last voxels the padding would be negative, which ONNX does not
@@ -170,7 +172,7 @@ def _is_narrow_upsampling(layer: _Layer) -> bool:
         and layer.ints("output_padding", 0, n) == [0] * n
         and "output_shape" not in attributes
         and math.prod(layer.weight.shape[2:]) > 1
-        and (len(layer.node.inputs) < 3 or _constant(layer.node, 2) is not None)
+        and (len(layer.node.inputs) < 3 or constant_of(layer.node, 2) is not None)
     )
 
 
@@ -180,12 +182,12 @@ def _to_depth_to_space(graph: ir.Graph, layer: _Layer) -> None:
     count = math.prod(kernel)
 
     pointwise = layer.weight.reshape(channels, classes * count).T.reshape(-1, channels, *[1] * n)
-    inputs = [layer.source, _initializer(graph, f"{layer.name}/weight_1x1x1", pointwise)]
-    bias = _constant(node, 2)
+    inputs = [layer.source, add_constant(graph, f"{layer.name}/weight_1x1x1", pointwise)]
+    bias = constant_of(node, 2)
     if bias is not None:
         repeated = np.repeat(bias, count)
-        inputs.append(_initializer(graph, f"{layer.name}/bias_1x1x1", repeated))
-    convolution = ir.node("Conv", inputs, {"kernel_shape": [1] * n}, name=f"{layer.name}/1x1x1")
+        inputs.append(add_constant(graph, f"{layer.name}/bias_1x1x1", repeated))
+    convolution = new_node("Conv", inputs, f"{layer.name}/1x1x1", {"kernel_shape": [1] * n})
     interleaved = [axis for a in range(n) for axis in (2 + n + a, 2 + a)]
     result = _rearrange(
         graph,
@@ -196,12 +198,7 @@ def _to_depth_to_space(graph: ir.Graph, layer: _Layer) -> None:
         [0, 1, *interleaved],
         [0, classes, *(layer.size[a] * kernel[a] for a in range(n))],
     )
-    old = node.outputs[0]
-    name_kept, old.name = old.name, None
-    result.shape, result.type = old.shape, old.type
-    old.replace_all_uses_with(result, replace_graph_outputs=True)
-    graph.remove(node, safe=True)
-    result.name = name_kept
+    replace_by(graph, node, result)
 
 
 def _rearrange(
@@ -217,10 +214,10 @@ def _rearrange(
     value = source
     for part, operand in (("split", split), ("swap", order), ("merge", merged)):
         if part == "swap":
-            node = ir.node("Transpose", [value], {"perm": operand}, name=f"{name}/{part}")
+            node = new_node("Transpose", [value], f"{name}/{part}", {"perm": operand})
         else:
-            shape = _initializer(graph, f"{name}/{part}_shape", np.array(operand, np.int64))
-            node = ir.node("Reshape", [value, shape], name=f"{name}/{part}")
+            shape = add_constant(graph, f"{name}/{part}_shape", np.array(operand, np.int64))
+            node = new_node("Reshape", [value, shape], f"{name}/{part}")
         value = _inserted(graph, before, node)
     return value
 
@@ -229,29 +226,13 @@ def _crop_end(graph: ir.Graph, layer: _Layer, source: ir.Value, after: list[int]
     n = layer.axes
     ends = [layer.size[a] // 2 + min(after[a], 0) for a in range(n)]
     operands = [
-        _initializer(graph, f"{layer.name}/crop_{part}", np.array(values, np.int64))
+        add_constant(graph, f"{layer.name}/crop_{part}", np.array(values, np.int64))
         for part, values in (("starts", [0] * n), ("ends", ends), ("axes", list(range(2, 2 + n))))
     ]
-    node = ir.node("Slice", [source, *operands], name=f"{layer.name}/crop")
+    node = new_node("Slice", [source, *operands], f"{layer.name}/crop")
     return _inserted(graph, layer.node, node)
 
 
 def _inserted(graph: ir.Graph, before: ir.Node, node: ir.Node) -> ir.Value:
-    node.outputs[0].name = f"{node.name}_output"
     graph.insert_before(before, node)
     return node.outputs[0]
-
-
-def _constant(node: ir.Node, index: int) -> NDArray[np.floating] | None:
-    if index >= len(node.inputs):
-        return None
-    value = node.inputs[index]
-    if value is None or value.const_value is None:
-        return None
-    return value.const_value.numpy()
-
-
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
-    graph.register_initializer(value)
-    return value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from medptq.graph.editing import add_constant, constant_of, new_node, replace_by
+
 _CHANNELS_OF_WEIGHT = {"Conv": 0, "ConvTranspose": 1}
 
 
@@ -24,66 +26,50 @@ def merge_two_class_softmax(model: ir.Model) -> tuple[str, ...]:
     """
     merged = []
     for node in list(model.graph):
-        if node.op_type == "Softmax" and _is_two_class_head(node):
+        layer = _head_of(node)
+        if layer is not None:
             merged.append(f"{node.name}")
-            _merge(model.graph, node)
+            _merge(model.graph, layer, node)
     return tuple(merged)
 
 
-def _is_two_class_head(softmax: ir.Node) -> bool:
-    scores = softmax.inputs[0]
+def _head_of(softmax: ir.Node) -> ir.Node | None:
+    """Return the convolution before a softmax over two channels, if that is what it is."""
+    scores = softmax.inputs[0] if softmax.op_type == "Softmax" else None
     layer = scores.producer() if scores is not None else None
     if scores is None or scores.shape is None or layer is None:
-        return False
-    rank = len(scores.shape)
-    return (
+        return None
+    is_head = (
         layer.op_type in _CHANNELS_OF_WEIGHT
         and scores.shape[1] == 2
-        and softmax.attributes.get_int("axis", -1) in (1, 1 - rank)
+        and softmax.attributes.get_int("axis", -1) in (1, 1 - len(scores.shape))
         and len(scores.uses()) == 1
         and not scores.is_graph_output()
         and layer.attributes.get_int("group", 1) == 1
         and all(value is None or value.const_value is not None for value in layer.inputs[1:])
     )
+    return layer if is_head else None
 
 
-def _merge(graph: ir.Graph, softmax: ir.Node) -> None:
-    scores = softmax.inputs[0]
-    layer = scores.producer() if scores is not None else None
-    if scores is None or layer is None:  # as checked; for the types
-        return
-    name = f"{softmax.name}"
+def _merge(graph: ir.Graph, layer: ir.Node, softmax: ir.Node) -> None:
     for index, axis in ((1, _CHANNELS_OF_WEIGHT[layer.op_type]), (2, 0)):
-        value = layer.inputs[index] if index < len(layer.inputs) else None
-        if value is None or value.const_value is None:
-            continue
-        background, structure = np.split(value.const_value.numpy(), 2, axis)
-        difference = _constant(graph, f"{value.name}/difference", structure - background)
-        layer.replace_input_with(index, difference)
-    scores.shape = ir.Shape([scores.shape[0], 1, *scores.shape[2:]]) if scores.shape else None
+        array = constant_of(layer, index)
+        if array is not None:
+            first, second = np.split(array, 2, axis)
+            name = f"{layer.name}/difference_{index}"
+            layer.replace_input_with(index, add_constant(graph, name, second - first))
+    scores = layer.outputs[0]
+    if scores.shape is not None:
+        scores.shape = ir.Shape([scores.shape[0], 1, *scores.shape[2:]])
 
-    one = _constant(graph, f"{name}/one", np.array(1, np.float32))
-    sigmoid = ir.node("Sigmoid", [scores], name=f"{name}/structure")
-    rest = ir.node("Sub", [one, sigmoid.outputs[0]], name=f"{name}/background")
-    both = ir.node(
-        "Concat", [rest.outputs[0], sigmoid.outputs[0]], {"axis": 1}, name=f"{name}/both"
+    name = f"{softmax.name}"
+    one = add_constant(graph, f"{name}/one", np.float32(1))
+    structure = new_node("Sigmoid", [scores], f"{name}/structure")
+    background = new_node("Sub", [one, structure.outputs[0]], f"{name}/background")
+    both = new_node(
+        "Concat", [background.outputs[0], structure.outputs[0]], f"{name}/both", {"axis": 1}
     )
-    for new in (sigmoid, rest, both):
-        new.outputs[0].name = f"{new.name}_output"
-        new.outputs[0].type, new.outputs[0].shape = scores.type, scores.shape
-    graph.insert_before(softmax, [sigmoid, rest, both])
-
-    old, result = softmax.outputs[0], both.outputs[0]
-    name_kept, old.name = old.name, None
-    result.shape, result.type = old.shape, old.type
-    old.replace_all_uses_with(result, replace_graph_outputs=True)
-    graph.remove(softmax, safe=True)
-    result.name = name_kept
-
-
-def _constant(
-    graph: ir.Graph, name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(np.ascontiguousarray(array), name=name))
-    graph.register_initializer(value)
-    return value
+    for node in (structure, background):
+        node.outputs[0].type, node.outputs[0].shape = scores.type, scores.shape
+    graph.insert_before(softmax, [structure, background, both])
+    replace_by(graph, softmax, both.outputs[0])

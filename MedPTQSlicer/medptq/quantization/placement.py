@@ -122,10 +122,10 @@ def _is_spatial_or_linear(node: ir.Node) -> bool:
 def _joins_features(node: ir.Node) -> bool:
     """Tell whether all inputs are feature maps: floating point, of the same rank, none constant.
 
-    An addition with a constant (a bias, a position) or of shapes is left alone, and so is a
-    concatenation that nothing reads: what it joins is the network's output.
+    An addition with a constant (a bias, a position) or of shapes is left alone, and so is what
+    nothing reads: the network's output stays in floating point, and there is no chain to keep.
     """
-    if node.op_type == "Concat" and not node.outputs[0].uses():
+    if not node.outputs[0].uses():
         return False
     ranks = set()
     for index, value in enumerate(node.inputs):

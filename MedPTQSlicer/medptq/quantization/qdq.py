@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
+from medptq.graph.editing import add_constant, new_node
 from medptq.quantization.arithmetic import quantize_weight, symmetric_scale
 from medptq.quantization.placement import Placement, QuantizedWeight
 
@@ -52,20 +54,21 @@ def insert_qdq(
         if key not in dequantized:
             dequantized[key] = _store_as_int8(graph, node, weight)
         node.replace_input_with(weight.index, dequantized[key])
-    for name in {weight.tensor for weight in placement.weights}:
-        if not graph.initializers[name].uses():
-            del graph.initializers[name]
+    # What was a weight in FP32, here or before a rewrite, must not stay in the file.
+    RemoveUnusedNodesPass()(model)
     return scales
 
 
 def _insert_pair(graph: ir.Graph, value: ir.Value, scale: NDArray[np.float32]) -> ir.Value:
     name = f"{value.name}"
     operands = [
-        _initializer(graph, f"{name}/scale", scale),
-        _initializer(graph, f"{name}/zero_point", np.int8(0)),
+        add_constant(graph, f"{name}/scale", scale),
+        add_constant(graph, f"{name}/zero_point", np.int8(0)),
     ]
-    quantize = _node("QuantizeLinear", [value, *operands], f"{name}/quantize")
-    dequantize = _node("DequantizeLinear", [quantize.outputs[0], *operands], f"{name}/dequantize")
+    quantize = new_node("QuantizeLinear", [value, *operands], f"{name}/quantize")
+    dequantize = new_node(
+        "DequantizeLinear", [quantize.outputs[0], *operands], f"{name}/dequantize"
+    )
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], [quantize, dequantize])
@@ -82,28 +85,11 @@ def _store_as_int8(graph: ir.Graph, node: ir.Node, weight: QuantizedWeight) -> i
     integers, scale = quantize_weight(constant.numpy(), weight.axis)
     name = weight.tensor
     operands = [
-        _initializer(graph, f"{name}/int8", integers),
-        _initializer(graph, f"{name}/scale", scale),
-        _initializer(graph, f"{name}/zero_point", np.zeros(scale.shape, np.int8)),
+        add_constant(graph, f"{name}/int8", integers),
+        add_constant(graph, f"{name}/scale", scale),
+        add_constant(graph, f"{name}/zero_point", np.zeros(scale.shape, np.int8)),
     ]
     attributes = {} if weight.axis is None else {"axis": weight.axis}
-    dequantize = _node("DequantizeLinear", operands, f"{name}/dequantize", attributes)
+    dequantize = new_node("DequantizeLinear", operands, f"{name}/dequantize", attributes)
     graph.insert_before(node, dequantize)
     return dequantize.outputs[0]
-
-
-def _node(
-    op_type: str,
-    inputs: list[ir.Value],
-    name: str,
-    attributes: dict[str, int] | None = None,
-) -> ir.Node:
-    node = ir.node(op_type, inputs, attributes, name=name)
-    node.outputs[0].name = f"{name}_output"
-    return node
-
-
-def _initializer(graph: ir.Graph, name: str, array: NDArray[np.generic] | np.generic) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(np.asarray(array), name=name))
-    graph.register_initializer(value)
-    return value

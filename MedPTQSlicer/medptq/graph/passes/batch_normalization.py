@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from medptq.graph.editing import add_constant
+
 _Array = npt.NDArray[np.generic]
 _Float64 = npt.NDArray[np.float64]
 
@@ -82,11 +84,7 @@ def _replace_constant(graph: ir.Graph, node: ir.Node, place: int, name: str, arr
     if old is not None and old.name and len(old.uses()) == 1 and old.is_initializer():
         name = old.name
         graph.initializers.pop(name)
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(
-        name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(value)
+    value = add_constant(graph, name, array)
     if place >= len(node.inputs):
         node.resize_inputs(place + 1)
     node.replace_input_with(place, value)

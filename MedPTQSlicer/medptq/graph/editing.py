@@ -1,0 +1,48 @@
+"""The small steps that every rewrite of a graph is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+def add_constant(graph: ir.Graph, name: str, array: NDArray[np.generic] | np.generic) -> ir.Value:
+    """Add an initializer of that name, which must be new, and return it."""
+    tensor = ir.tensor(np.array(array, order="C"), name=name)
+    value = ir.val(name, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def constant_of(node: ir.Node, index: int) -> NDArray[Any] | None:
+    """Return the array that a node's input is, or None if it is none or not constant."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None or value.const_value is None:
+        return None
+    return value.const_value.numpy()
+
+
+def new_node(
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    name: str,
+    attributes: dict[str, Any] | None = None,
+) -> ir.Node:
+    """Return a node of one output, which is named after it; it is in no graph yet."""
+    node = ir.node(op_type, inputs, attributes, name=name)
+    node.outputs[0].name = f"{name}_output"
+    return node
+
+
+def replace_by(graph: ir.Graph, node: ir.Node, result: ir.Value) -> None:
+    """Let ``result`` take the place and the name of the node's only output; remove the node."""
+    old = node.outputs[0]
+    name, old.name = old.name, None
+    result.shape, result.type = old.shape, old.type
+    old.replace_all_uses_with(result, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    result.name = name
