@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -19,11 +20,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from medptq.errors import OutputError
 
 _PART = ".medptq-part"
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def sha256_of(path: Path) -> str:
@@ -61,21 +61,24 @@ def require_free(path: Path, *, overwrite: bool) -> None:
 def recover(path: Path) -> None:
     """Clear away what processes that were killed while they wrote ``path`` have left beside it.
 
-    A folder that was being replaced at that moment is put back.
+    A folder that was being replaced at that moment is put back. What a process of another machine
+    has left in a shared folder is not touched, as nobody here can tell whether it still runs; nor
+    is what cannot be moved or listed, since it is in nobody's way.
     """
-    if not path.parent.is_dir():
-        return
-    pattern = re.compile(rf"{re.escape(_PART)}-(\d+)-[0-9a-f]+-(new|old)-{re.escape(path.name)}")
-    for left in sorted(path.parent.iterdir()):
-        match = pattern.fullmatch(left.name)
-        if match is None or psutil.pid_exists(int(match[1])):
-            continue
-        if match[2] == "old" and not path.exists():
-            left.rename(path)
-        elif left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    pattern = re.compile(
+        rf"{re.escape(_PART)}-{_MACHINE}-(\d+)-[0-9a-f]+-(new|old)-{re.escape(path.name)}"
+    )
+    with contextlib.suppress(OSError):
+        for left in sorted(path.parent.iterdir()):
+            match = pattern.fullmatch(left.name)
+            if match is None or _is_running(int(match[1])):
+                continue
+            if match[2] == "old" and not path.exists():
+                left.rename(path)
+            elif left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -139,9 +142,17 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def _is_running(pid: int) -> bool:
+    import psutil  # only where something was left: Slicer's own Python does not have it
+
+    return bool(psutil.pid_exists(pid))
+
+
 def _beside(path: Path, role: str) -> Path:
     """Return a hidden name beside ``path``; it tells whose it is, for :func:`recover`."""
-    return path.with_name(f"{_PART}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{role}-{path.name}")
+    return path.with_name(
+        f"{_PART}-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{role}-{path.name}"
+    )
 
 
 def _refuse_losing(path: Path, replacement: Path) -> None:

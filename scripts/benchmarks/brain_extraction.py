@@ -23,7 +23,7 @@ from scipy import ndimage
 
 import medptq
 from medptq.cli.console import Terminal
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import native_ways
 from medptq.evaluate.metrics import dice, nsd
 from medptq.inference.networks import Network
 from medptq.quantization.recipe import OBSERVERS
@@ -117,15 +117,9 @@ def main() -> None:
             stem = file.name.removesuffix(".nii.gz")
             labels = read_scan(options.data / "labels" / f"{stem}_DLMUSE.nii.gz").array[0] > 0
             truths[stem] = ndimage.binary_fill_holes(labels).astype(np.uint8)
-        ways = [
-            (name, precision)
-            for name, engine in usable_engines().items()
-            for precision in engine.availability().precisions
-        ]
-        ways.sort(key=lambda way: (way[0] != "pytorch", way[1] != "fp32", way[1]))
         rows: list[dict[str, Any]] = []
         reference = None
-        for engine, precision in ways:
+        for engine, precision in native_ways():
             row, found = evaluate(int8, engine, precision, test_folder, truths, reference, reporter)
             reference = reference or found
             rows.append(row)

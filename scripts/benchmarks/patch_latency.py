@@ -23,7 +23,7 @@ from monai.networks.nets import SegResNet
 from publishing import circumstances, footer, monai_unet, publish, write_card, write_ct
 
 import medptq
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import get_engine, native_ways
 from medptq.inference.networks import Network, open_network
 from medptq.models.export import export_onnx
 
@@ -53,13 +53,13 @@ def measure(module: torch.nn.Module, rounds: int, folder: Path) -> dict[str, Any
     runs: dict[str, Callable[[], object]] = {"PyTorch FP32, the module": lambda: module(batch)}
     layers: dict[str, Any] = {}
     with torch.inference_mode(), ExitStack() as stack:
-        for name, engine in usable_engines().items():
-            for precision in reversed(engine.availability().precisions):
-                network: Network = int8 if precision == "int8" else plain
-                session = stack.enter_context(open_network(network, engine, precision, reporter))
-                title = f"medptq, {name} {precision}"
-                layers[title] = dict(session.layer_precisions())
-                runs[title] = lambda session=session: session.run(batch).flatten()[:1].cpu()
+        for name, precision in native_ways():
+            network: Network = int8 if precision == "int8" else plain
+            engine = get_engine(name)
+            session = stack.enter_context(open_network(network, engine, precision, reporter))
+            title = f"medptq, {name} {precision}"
+            layers[title] = dict(session.layer_precisions())
+            runs[title] = lambda session=session: session.run(batch).flatten()[:1].cpu()
         times: dict[str, list[float]] = {title: [] for title in runs}
         for number in range(rounds + 2):
             for title, run in runs.items():

@@ -26,7 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 from publishing import circumstances, footer, monai_unet, publish, write_card, write_ct
 
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import native_ways
 
 LINES = {
     "monai": "MONAI SlidingWindowInferer, PyTorch FP32",
@@ -154,9 +154,7 @@ def main() -> None:
     if options.work:  # the process of MONAI's line
         print(json.dumps(run_monai(options)))
         return
-    lines = ["monai"]
-    for name, engine in usable_engines().items():
-        lines += [f"{name}-{precision}" for precision in engine.availability().precisions]
+    lines = ["monai", *(f"{engine}-{precision}" for engine, precision in native_ways())]
     with tempfile.TemporaryDirectory() as folder:
         options.work = Path(folder)
         prepare(options)

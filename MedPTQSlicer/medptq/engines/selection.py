@@ -6,7 +6,7 @@ import functools
 import platform
 
 from medptq.engines.openvino import OpenVINOEngine
-from medptq.engines.protocol import Availability, Engine
+from medptq.engines.protocol import Availability, Engine, Precision
 from medptq.engines.pytorch import PyTorchEngine
 from medptq.errors import EngineError
 
@@ -24,6 +24,16 @@ def engines() -> dict[str, Engine]:
 def usable_engines() -> dict[str, Engine]:
     """Return the engines that this machine can run, by name."""
     return {name: engine for name, engine in _engines().items() if engine.availability().usable}
+
+
+def native_ways() -> list[tuple[str, Precision]]:
+    """Return every engine and precision that this machine runs natively, PyTorch's FP32 first."""
+    ways = [
+        (name, precision)
+        for name, engine in usable_engines().items()
+        for precision in engine.availability().precisions
+    ]
+    return sorted(ways, key=lambda way: (way[0] != "pytorch", way[0], way[1] != "fp32", way[1]))
 
 
 def get_engine(name: str) -> Engine:

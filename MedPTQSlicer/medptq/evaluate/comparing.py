@@ -14,7 +14,7 @@ import medptq
 from medptq.artifacts import atomic_folder, write_json
 from medptq.engines.machine import describe_machine
 from medptq.engines.protocol import Precision
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import native_ways, usable_engines
 from medptq.errors import EngineError, ScanError
 from medptq.evaluate.measured_run import MeasuredRun, measure_run
 from medptq.evaluate.metrics import agreement, dice, nsd
@@ -81,11 +81,10 @@ def compare_networks(
     """
     scan = read_scan(source, model.channels)
     truth = None if reference is None else _read_reference(reference, scan)
-    ways = _ways()
     runs: dict[tuple[str, Precision], MeasuredRun] = {}
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="medptq-") as folder:
-        for engine, precision in reporter.track(ways, "Comparing engines"):
+        for engine, precision in reporter.track(native_ways(), "Comparing engines"):
             network: Network = quantized if precision == "int8" else model
             try:
                 # Builds it, if need be, so that the measured process only loads it.
@@ -137,16 +136,6 @@ def write_comparison(
         (folder / "overlay.png").write_bytes(picture)
         write_json(folder / "report.json", to_json(compared.comparison))
         write_report(compared.comparison, {"FP32 and INT8 on the scan": picture}, folder)
-
-
-def _ways() -> list[tuple[str, Precision]]:
-    """Return every engine and precision of this machine, the baseline first."""
-    ways = [
-        (name, precision)
-        for name, engine in usable_engines().items()
-        for precision in engine.availability().precisions
-    ]
-    return sorted(ways, key=lambda way: (way[0] != "pytorch", way[0], way[1] != "fp32", way[1]))
 
 
 def _result(

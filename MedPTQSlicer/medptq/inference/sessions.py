@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from medptq.engines.cache import build_digest, open_session
 from medptq.engines.protocol import Engine, Precision, Session
@@ -86,12 +85,7 @@ class SessionPool:
     def __enter__(self) -> SessionPool:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _make_room(self) -> None:

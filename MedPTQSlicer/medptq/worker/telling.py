@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from types import TracebackType
 
 from medptq.progress import Progress, Reporter
 from medptq.worker.jobs import Job
@@ -46,12 +45,7 @@ class Teller:
         self._heart.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Send nothing more."""
         self._ended.set()
         self._heart.join()
