@@ -8,10 +8,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -304,86 +300,3 @@ def test_wrong_usage_is_exit_code_2(capsys):
         main(["quantize", "deepbet"])
     assert caught.value.code == 2
     assert "--scans" in capsys.readouterr().err
-
-
-def _start(tmp_path: Path, network: Path, output: Path) -> subprocess.Popen[str]:
-    command = ["quantize", str(network), "--scans", str(tmp_path / "scans"), "--patches", "4000"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "medptq", *command, "--output", str(output)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "MEDPTQ_CACHE": str(tmp_path / "cache")},
-    )
-
-
-def _until_calibrating(process: subprocess.Popen[str]) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("Calibrating"):
-            return
-    raise AssertionError("it ended before it calibrated")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_cleanly(tmp_path, network, number):
-    for seed in range(2):
-        write_scan(tmp_path / "scans" / f"{seed}.nii", shape=(64, 64, 64), seed=seed)
-    process = _start(tmp_path, network, tmp_path / "out")
-    _until_calibrating(process)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Stopped" in error
-    assert "Traceback" not in error
-    assert not (tmp_path / "out").exists()
-    assert _remains(tmp_path) == []
-
-
-@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])
-def test_a_kill_leaves_nothing_that_is_believed(tmp_path, network, seconds, capsys):
-    for seed in range(2):
-        write_scan(tmp_path / "scans" / f"{seed}.nii", shape=(64, 64, 64), seed=seed)
-    output = tmp_path / "out"
-    process = _start(tmp_path, network, output)
-    _until_calibrating(process)
-    time.sleep(seconds)
-    process.kill()
-    process.communicate(timeout=60)
-    assert not output.exists()
-    assert _quantize(network, tmp_path / "scans", output) == 0
-    assert load_quantized_model(output).manifest["calibration"]["patches"] == 2
-    assert _remains(tmp_path) == [], "what the killed run left is cleared away by the next"
-
-
-def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(tmp_path, network):
-    """Killed between any two file operations of a replacement, the folder is whole."""
-    scan = write_scan(tmp_path / "scans" / "0.nii")
-    output = tmp_path / "out"
-    assert _quantize(network, scan, output) == 0
-    script = (
-        "import os, sys\n"
-        "from pathlib import Path\n"
-        "from medptq.cli import main\n"
-        "left = int(sys.argv[1])\n"
-        "def counted(real):\n"
-        "    def call(*args, **kwargs):\n"
-        "        global left\n"
-        "        left -= 1\n"
-        "        if left < 0: os._exit(9)\n"
-        "        return real(*args, **kwargs)\n"
-        "    return call\n"
-        "os.fsync = counted(os.fsync)\n"
-        "Path.rename, Path.replace = counted(Path.rename), counted(Path.replace)\n"
-        "sys.exit(main(sys.argv[2:]))\n"
-    )
-    arguments = ["quantize", str(network), "--scans", str(scan), "--output", str(output)]
-    arguments += ["--patches", "2", "--overwrite", "--quiet"]
-    ends = []
-    for operations in (0, 3, 4, 5, 6, 7):
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(operations), *arguments], check=False
-        )
-        ends.append(done.returncode)
-        load_quantized_model(output)
-    assert ends[0] == 9, "it was killed"
-    assert ends[-1] == 0, "it was not"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -19,8 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from medptq.errors import ScanError
 from medptq.progress import Reporter
-from medptq.scans.digest import digest_of
-from medptq.scans.reading import ScanSource, find_scans, read_scan
+from medptq.scans.reading import find_scans, read_scan
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHAPE_IJK = (4, 5, 6)
@@ -310,64 +306,6 @@ def test_refusals_print_nothing(tmp_path, capfd):
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
     assert sitk.ProcessObject.GetGlobalWarningDisplay()
-
-
-def test_find_scans_in_a_mixed_tree(tmp_path):
-    for name in ("b/two.nii.gz", "a/one.nrrd", "a/deep/er/three.mha", ".hidden/four.nii.gz"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(path))
-    (tmp_path / "._two.nii.gz").write_bytes(b"a Mac's leavings")
-    (tmp_path / "readme.txt").write_text("hello")
-    (tmp_path / "broken.nii.gz").write_bytes(b"found, and refused when it is read")
-    found = find_scans(tmp_path, Reporter())
-    assert [source.name for source in found] == ["three", "one", "two", "broken"]
-    assert found == find_scans(tmp_path, Reporter())
-
-
-def test_find_scans_takes_a_file_and_refuses_others(tmp_path):
-    path = save_nifti(tmp_path / "a.nii.gz")
-    assert find_scans(path, Reporter()) == [ScanSource("a", (path,))]
-    (tmp_path / "notes.txt").write_text("hello")
-    for wrong, code in (("notes.txt", "scan.format"), ("nowhere", "scan.missing")):
-        with pytest.raises(ScanError) as caught:
-            find_scans(tmp_path / wrong, Reporter())
-        assert caught.value.code == code
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(ScanError, match=r"NIfTI.*NRRD.*MetaImage.*DICOM") as caught:
-        find_scans(empty, Reporter())
-    assert caught.value.code == "scan.empty"
-
-
-def test_a_folder_is_read_if_it_holds_a_single_scan(tmp_path):
-    save_nifti(tmp_path / "a.nii.gz")
-    assert read_scan(tmp_path).name == "a"
-    save_nifti(tmp_path / "b.nii.gz")
-    assert refusal(tmp_path) == "scan.several"
-
-
-def test_digest_is_that_of_the_bytes_and_not_of_the_name(tmp_path):
-    path = save_nifti(tmp_path / "a.nii.gz")
-    first = digest_of(ScanSource("a", (path,)))
-    assert first == hashlib.sha256(path.read_bytes()).hexdigest()
-    other = path.rename(tmp_path / "b.nii.gz")
-    assert digest_of(ScanSource("b", (other,))) == first
-    header, data = tmp_path / "c.mhd", tmp_path / "c.raw"
-    sitk.WriteImage(sitk.GetImageFromArray(voxels()), str(header))
-    before = digest_of(ScanSource("c", (header,)))
-    data.write_bytes(data.read_bytes()[::-1])
-    assert digest_of(ScanSource("c", (header,))) != before
-    with pytest.raises(ScanError):
-        digest_of(ScanSource("d", (tmp_path / "d.nii",)))
-
-
-def test_the_room_imports_neither_torch_nor_monai():
-    code = (
-        "import sys, medptq.scans.reading, medptq.scans.patches, medptq.scans.preprocessing,"
-        " medptq.scans.writing; assert not {'torch', 'monai', 'nibabel'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.shared_data

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 from monai.networks.nets import SegResNet
-from publishing import circumstances, footer, monai_unet, publish, write_card, write_ct
+from publishing import circumstances, footer, publish
+from synthetic import monai_unet, write_card, write_ct
 
 import medptq
 from medptq.engines.selection import get_engine, native_ways

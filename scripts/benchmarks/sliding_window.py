@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from publishing import circumstances, footer, monai_unet, publish, write_card, write_ct
+from publishing import circumstances, footer, publish
+from synthetic import monai_unet, write_card, write_ct
 
 from medptq.engines.selection import native_ways
 
