@@ -1,19 +1,19 @@
 # Sourced by the other scripts: makes .venv with this project and what EXTRA names, and uses it.
-# PYTHON chooses the interpreter; otherwise the first of python3.13 to python3.10 or python3 that
+# PYTHON chooses the interpreter; otherwise the first of python3, python3.14 to python3.10 that
 # this project supports. Nothing outside .venv is changed, and nothing is done when it is current.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-supported='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'
+supported='import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 15))'
 find_python() {
   local candidate
-  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.13 python3.12 python3.11 python3.10; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11 python3.10; do
     if "$candidate" -c "$supported" 2>/dev/null; then
       echo "$candidate"
       return
     fi
   done
-  echo "No Python 3.10 to 3.13 with venv was found. Install one, or name it: PYTHON=/path/to/python3 $0" >&2
+  echo "No Python 3.10 to 3.14 with venv was found. Install one, or name it: PYTHON=/path/to/python3 $0" >&2
   return 1
 }
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medptq.evaluate.pieces import centre_of, connected_pieces
 from medptq.models.segmentation_model import Label
-from medptq.scans.scan import LabelArray
 
 DISAGREEMENT_LABELS = (
     Label(1, "Only in FP32", (240, 110, 60)),
@@ -18,7 +18,8 @@ DISAGREEMENT_LABELS = (
 )
 """The structures of :func:`disagreementMap`."""
 
-_MOST = 200  # that anyone would step through
+MOST_DISAGREEMENTS = 200
+"""That are listed; no one would step through more."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Disagreement:
     int8: int
 
 
-def disagreementMap(fp32: LabelArray, int8: LabelArray) -> LabelArray:
+def disagreementMap(
+    fp32: NDArray[np.integer[Any]], int8: NDArray[np.integer[Any]]
+) -> NDArray[np.uint8]:
     """Return a label map of the voxels that differ; see :data:`DISAGREEMENT_LABELS`.
 
     Args:
@@ -56,7 +59,9 @@ def disagreementMap(fp32: LabelArray, int8: LabelArray) -> LabelArray:
     return found.reshape(fp32.shape)
 
 
-def findDisagreements(fp32: LabelArray, int8: LabelArray) -> tuple[Disagreement, ...]:
+def findDisagreements(
+    fp32: NDArray[np.integer[Any]], int8: NDArray[np.integer[Any]]
+) -> tuple[Disagreement, ...]:
     """Return the connected pieces of what differs, the largest first, 200 at most.
 
     The work grows with the number of voxels that differ, not with that of the volume.
@@ -65,44 +70,17 @@ def findDisagreements(fp32: LabelArray, int8: LabelArray) -> tuple[Disagreement,
         fp32: Label map, [K, J, I].
         int8: Label map of the same shape.
     """
-    flat = np.flatnonzero(fp32 != int8)
-    if not len(flat):
-        return ()
-    pieces = _connected(flat, fp32.shape)
-    where = np.stack(np.unravel_index(flat, fp32.shape), axis=1)
-    labels = np.stack((fp32.ravel()[flat], int8.ravel()[flat]), axis=1)
-    sizes = np.bincount(pieces)
-    members = np.split(np.argsort(pieces, kind="stable"), np.cumsum(sizes)[:-1])
-    largest = np.argsort(-sizes, kind="stable")[:_MOST]
-    return tuple(_piece(where[members[piece]], labels[members[piece]]) for piece in largest)
+    pieces = connected_pieces(np.flatnonzero(fp32 != int8), fp32.shape)
 
+    def mostly(labels: NDArray[np.integer[Any]], piece: NDArray[np.intp]) -> int:
+        return int(np.bincount(labels.ravel()[piece]).argmax())
 
-def _connected(flat: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int32]:
-    """Return the number of the connected piece that each voxel belongs to.
-
-    Args:
-        flat: Flat indices of the voxels in an array of that shape, ascending.
-        shape: (K, J, I).
-    """
-    from scipy import sparse
-
-    links = []
-    for axis in range(3):
-        step = int(np.prod(shape[axis + 1 :], dtype=np.intp))
-        first = np.flatnonzero(flat // step % shape[axis] < shape[axis] - 1)
-        second = np.searchsorted(flat, flat[first] + step)
-        isThere = flat[np.minimum(second, len(flat) - 1)] == flat[first] + step
-        links.append(np.stack((first[isThere], second[isThere])))
-    rows, columns = np.concatenate(links, axis=1)
-    graph = sparse.coo_array(
-        (np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(len(flat), len(flat))
+    return tuple(
+        Disagreement(
+            voxels=len(piece),
+            centre=centre_of(piece, fp32.shape),
+            fp32=mostly(fp32, piece),
+            int8=mostly(int8, piece),
+        )
+        for piece in pieces[:MOST_DISAGREEMENTS]
     )
-    pieces: NDArray[np.int32] = sparse.csgraph.connected_components(graph, directed=False)[1]
-    return pieces
-
-
-def _piece(where: NDArray[np.intp], labels: NDArray[np.unsignedinteger[Any]]) -> Disagreement:
-    nearest = ((where - where.mean(axis=0)) ** 2).sum(axis=1).argmin()
-    k, j, i = (int(index) for index in where[nearest])
-    fp32, int8 = (int(np.bincount(column).argmax()) for column in labels.T)
-    return Disagreement(voxels=len(where), centre=(k, j, i), fp32=fp32, int8=int8)

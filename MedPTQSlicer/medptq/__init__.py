@@ -15,15 +15,36 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from medptq.api import compare, load_model, quantize, segment
     from medptq.errors import MedPTQError
+    from medptq.housekeeping import clear_cache, list_models, remove_model
+    from medptq.models.importing import import_model
     from medptq.progress import Reporter
     from medptq.quantization.recipe import Recipe
+    from medptq.scans.inspecting import inspect_scans
 
-__all__ = ["MedPTQError", "Recipe", "Reporter", "compare", "load_model", "quantize", "segment"]
+__all__ = [
+    "MedPTQError",
+    "Recipe",
+    "Reporter",
+    "clear_cache",
+    "compare",
+    "import_model",
+    "inspect_scans",
+    "list_models",
+    "load_model",
+    "quantize",
+    "remove_model",
+    "segment",
+]
 
 _HOMES = {
     "MedPTQError": "medptq.errors",
     "Recipe": "medptq.quantization.recipe",
     "Reporter": "medptq.progress",
+    "clear_cache": "medptq.housekeeping",
+    "import_model": "medptq.models.importing",
+    "inspect_scans": "medptq.scans.inspecting",
+    "list_models": "medptq.housekeeping",
+    "remove_model": "medptq.housekeeping",
 }
 
 

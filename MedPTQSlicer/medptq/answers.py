@@ -2,48 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import medptq
 from medptq.errors import MedPTQError
 
 if TYPE_CHECKING:  # some of them import PyTorch, which a list of models must not wait for
-    from medptq.api import SegmentedScan
     from medptq.engines.doctor import Diagnosis
     from medptq.evaluate.results import Comparison
+    from medptq.housekeeping import ModelState
     from medptq.inference.networks import Network
-    from medptq.models.catalogue import CatalogueEntry
+    from medptq.inference.scan_by_scan import SegmentedScan
+    from medptq.models.segmentation_model import SegmentationModel
     from medptq.quantization.quantized_model import QuantizedModel
+    from medptq.scans.inspecting import ScanFolder
 
 Answer: TypeAlias = dict[str, Any]
 
+_LIBRARIES = ("torch", "openvino", "onnx", "onnx-ir", "numpy", "scipy", "SimpleITK", "monai")
 
-def models_answer(entries: Iterable[CatalogueEntry]) -> Answer:
-    """Return the catalogue: ``models``, a list of what each is and where it comes from."""
-    rows = [
-        {
-            "id": entry.id,
-            "title": entry.title,
-            "task": entry.task,
-            "modality": entry.modality,
-            "region": entry.region,
-            "structures": [label["name"] for label in entry.card["labels"]],
-            "size_mb": entry.download.size_mb,
-            "licence": entry.provenance.licence,
-            "source": entry.provenance.source,
-            "citation": entry.provenance.citation,
-        }
-        for entry in entries
-    ]
-    return {"models": rows}
+
+def models_answer(states: Iterable[ModelState]) -> Answer:
+    """Return ``models``, a list of what each network is and what of it is on this machine.
+
+    With the ``library``'s folder, and the size of the cache, ``cache_mb``.
+    """
+    from medptq.models.cache import cache_size
+    from medptq.models.library import library_root
+
+    return {
+        "models": [_model_answer(state) for state in states],
+        "cache_mb": cache_size() / 1e6,
+        "library": str(library_root()),
+    }
+
+
+def _model_answer(state: ModelState) -> Answer:
+    card: Mapping[str, Any] = state.card or {}
+    twin = state.int8
+    return {
+        "id": state.id,
+        **{name: card.get(name, "") for name in ("title", "task", "modality", "region")},
+        "structures": [label["name"] for label in card.get("labels", ())],
+        "size_mb": state.size_bytes / 1e6,
+        **{name: card.get(name, "") for name in ("licence", "source", "citation")},
+        "card": state.card,
+        "origin": state.origin,
+        "downloaded": state.downloaded,
+        "int8": None
+        if twin is None
+        else {
+            "folder": str(twin.folder),
+            "created": twin.created,
+            "scans": twin.scans,
+            "agreement_with_fp32": dict(twin.agreement_with_fp32),
+            "ready": twin.ready,
+            "mb": twin.size_bytes / 1e6,
+        },
+        "fp32_ready": state.fp32_ready,
+        "problem": state.problem,
+    }
+
+
+def import_answer(model: SegmentationModel) -> Answer:
+    """Return the ``id`` that an imported network goes by, and its ``title``."""
+    return {"id": model.id, "title": model.title}
+
+
+def freed_answer(freed_bytes: int) -> Answer:
+    """Return how much was deleted, ``freed_mb``."""
+    return {"freed_mb": freed_bytes / 1e6}
+
+
+def inspect_answer(found: ScanFolder) -> Answer:
+    """Return how many ``scans`` can be used, and of what kind they are.
+
+    ``formats`` counts them by format; ``spacing_mm`` and ``shape`` are the least and the largest
+    along (K, J, I), null where there are none; ``unusable`` is a list of {what, why}.
+    """
+    return {
+        "scans": found.scans,
+        "formats": dict(found.formats),
+        "unusable": [{"what": what, "why": why} for what, why in found.unusable],
+        "spacing_mm": _range(found.spacings),
+        "shape": _range(found.shapes),
+        "size_mb": found.size_bytes / 1e6,
+    }
+
+
+def _range(values: Sequence[Sequence[float]]) -> list[list[float]] | None:
+    if not values:
+        return None
+    along = list(zip(*values, strict=True))
+    return [[min(numbers) for numbers in along], [max(numbers) for numbers in along]]
 
 
 def doctor_answer(diagnosis: Diagnosis) -> Answer:
-    """Return ``machine``, ``engines`` with their proofs, and the ``default`` engine."""
+    """Return ``machine``, ``engines`` with their proofs, and the ``default`` engine.
+
+    With the ``python`` that runs this {version, executable}, the ``versions`` of the libraries that
+    matter ("" for one that is not installed), the ``library``'s folder, and ``cache_mb``.
+    """
+    from medptq.engines.built import installed_version
+    from medptq.models.cache import cache_size
+    from medptq.models.library import library_root
+
     machine = {**asdict(diagnosis.machine), "cache": str(diagnosis.machine.cache)}
-    return {**asdict(diagnosis), "machine": machine}
+    return {
+        **asdict(diagnosis),
+        "machine": machine,
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "versions": {
+            "medptq": medptq.__version__,
+            **{name: installed_version(name) for name in _LIBRARIES},
+        },
+        "library": str(library_root()),
+        "cache_mb": cache_size() / 1e6,
+    }
 
 
 def network_answer(network: Network) -> Answer:

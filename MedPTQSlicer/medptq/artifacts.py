@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,15 +24,29 @@ from typing import Any
 from medptq.errors import OutputError
 
 _PART = ".medptq-part"
+_SETTLED_NS = 2_000_000_000
+_digests: dict[Path, tuple[tuple[int, ...], str]] = {}
 _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits."""
+    """Return the SHA-256 of a file as 64 lower-case hexadecimal digits.
+
+    A file that has not changed since this process read it last is not read again: a worker that
+    is kept warm checks the same networks for every scan.
+    """
+    stat = path.stat()
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    known = _digests.get(path)
+    if known is not None and known[0] == identity:
+        return known[1]
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+    # One that has only just changed may change again within the same tick of the clock.
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS:
+        _digests[path] = identity, digest.hexdigest()
     return digest.hexdigest()
 
 
@@ -136,6 +151,50 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> int:
+    """Delete a folder, which is gone at once: nobody finds a half of it.
+
+    Links in it are removed, not followed; a link in its place is refused.
+
+    Returns:
+        The bytes that were freed; 0 if there is no such folder.
+
+    Raises:
+        OutputError: It cannot be removed.
+    """
+    recover(path)
+    if not path.is_dir():
+        return 0
+    freed = folder_size(path)
+    part = _beside(path, "new")  # what a killed process leaves of it, recover clears away
+    try:
+        if path.is_symlink():
+            raise OSError("it is a link")
+        path.rename(part)
+        shutil.rmtree(part)
+    except OSError as error:
+        raise OutputError(
+            "unremovable",
+            f"{path} could not be removed",
+            why=error.strerror or str(error),
+            todo="Close the programs that use it, or delete it by hand",
+        ) from error
+    return freed
+
+
+def folder_size(path: Path) -> int:
+    """Return the bytes of the files in a folder; 0 if there is no such folder.
+
+    What vanishes while it is looked at, or cannot be looked at, counts nothing.
+    """
+    size = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += Path(parent, name).lstat().st_size
+    return size
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` to ``path`` as indented UTF-8 JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
@@ -143,9 +202,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    import psutil  # only where something was left: Slicer's own Python does not have it
-
-    return bool(psutil.pid_exists(pid))
+    try:
+        import psutil
+    except ImportError:  # Slicer's own Python does not have it: what was left stays for now
+        return True
+    try:
+        # One that was killed may be listed for a while, until its parent has taken note of it.
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
 
 
 def _beside(path: Path, role: str) -> Path:

@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[2] / "MedPTQSlicer" / "medptq"
 
 # From the foundation up: a room may import from those above it in this list, never from below.
 ROOMS = (
-    *("errors", "progress", "artifacts", "parent_watch"),
+    *("errors", "progress", "artifacts", "parent_watch", "installation"),
     *("scans", "graph", "models", "quantization", "engines", "inference", "evaluate"),
-    *("api", "answers", "cli", "worker"),
+    *("housekeeping", "api", "answers", "cli", "worker"),
 )
 # Two ways in, side by side: neither may import the other.
 DOORS = {"cli", "worker"}

@@ -229,3 +229,37 @@ def test_processes_that_build_at_once_do_not_harm_each_other(request_):
     engine.version = PyTorchEngine().availability().version
     assert works(open_session(engine, request_, Reporter()))
     assert not engine.built
+
+
+def test_what_another_machine_built_is_left_to_it_and_built_again_with_a_notice(
+    request_, monkeypatch
+):
+    engine, warnings = CountingEngine(), []
+    reporter = Reporter(None, warnings.append)
+    here = "medptq.engines.built.machine_digest"
+    with monkeypatch.context() as patch:  # a cache in a home that several machines share
+        patch.setattr(here, lambda: "another machine")
+        patch.setattr(engine, "version", "elsewhere")
+        open_session(engine, request_, reporter).close()
+    (theirs,) = blobs()
+    assert not warnings
+    assert works(open_session(engine, request_, reporter))
+    assert engine.built == 2
+    assert len(warnings) == 1
+    assert "another machine" in warnings[0]
+    assert works(open_session(engine, request_, reporter))
+    assert (engine.built, len(warnings)) == (2, 1)
+    assert theirs in blobs()
+
+
+def test_an_entry_that_claims_to_be_of_this_machine_is_not_trusted_for_it(request_):
+    engine = CountingEngine()
+    open_session(engine, request_, Reporter()).close()
+    (entry,), (blob,) = entries(), blobs()
+    blob.write_bytes(b"what another machine has built")
+    content = json.loads(entry.read_text(encoding="utf-8"))
+    entry.write_text(json.dumps({**content, "sha256": sha256_of(blob)}), encoding="utf-8")
+    warnings: list[str] = []
+    assert works(open_session(engine, request_, Reporter(None, warnings.append)))
+    assert engine.built == 2
+    assert len(warnings) == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -183,3 +185,24 @@ def test_says_how_to_get_it_where_it_is_missing(monkeypatch):
     availability = OpenVINOEngine().availability()
     assert not availability.usable
     assert "pip install openvino" in availability.reason
+
+
+QUIET = """
+import sys
+reached = []
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "os.fork"):
+        reached.append((event, arguments))
+sys.addaudithook(hook)
+from medptq.engines.openvino import OpenVINOEngine
+assert OpenVINOEngine().availability().usable
+assert "openvino" in sys.modules
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+assert not reached, reached
+"""
+
+
+def test_using_it_is_reported_to_nobody():
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run([sys.executable, "-c", QUIET], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medptq.models.cache import cache_folder, cache_root, cache_size, cached_files, clear_cache
+from medptq.models.cache import cache_folder, cache_root, cache_size, clear_cache
 
 
 def test_the_environment_says_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -16,9 +16,9 @@ def test_the_environment_says_where(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert "medptq" in cache_root().parts
 
 
-def test_it_is_listed_measured_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_is_measured_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path))
-    assert (cached_files(), cache_size(), clear_cache()) == ((), 0, 0)
+    assert (cache_size(), clear_cache()) == (0, 0)
 
     for part, name, size in (("downloads", "a.whl", 10), ("networks", "n/network.onnx", 5)):
         path = cache_folder(part) / name
@@ -27,8 +27,7 @@ def test_it_is_listed_measured_and_cleared(monkeypatch: pytest.MonkeyPatch, tmp_
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "mine.txt").write_text("keep")
 
-    assert [file.path.name for file in cached_files()] == ["a.whl", "network.onnx"]
     assert cache_size() == 15
     assert clear_cache() == 15
-    assert cached_files() == ()
+    assert cache_size() == 0
     assert [path.name for path in tmp_path.rglob("*")] == ["downloads", "mine.txt"]

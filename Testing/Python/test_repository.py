@@ -49,7 +49,7 @@ def test_every_dependency_is_pinned_for_every_python():
     for requirement in _requirements():
         if requirement.name == "tensorrt":
             continue  # pinned when there is an engine to try it with
-        for python in ("3.10", "3.11", "3.12", "3.13"):
+        for python in ("3.10", "3.11", "3.12", "3.13", "3.14"):
             environment = {"python_version": python, "python_full_version": f"{python}.0"}
             fitting = [
                 pin

@@ -68,11 +68,14 @@ def test_the_smallest_type_that_holds_the_labels(tmp_path, highest, dtype):
     np.testing.assert_array_equal(written, make_labels(highest))
 
 
-@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
-def test_files_are_compressed(tmp_path, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "is_compressed"), [(".nii.gz", True), (".mha", True), (".nrrd", False)]
+)
+def test_files_are_small_or_written_fast(tmp_path, suffix, is_compressed):
     scan = make_scan(shape=(64, 64, 64))
     write_label_map(np.zeros(scan.shape, np.uint8), scan, tmp_path / f"a{suffix}")
-    assert (tmp_path / f"a{suffix}").stat().st_size < 64**3 / 20
+    size = (tmp_path / f"a{suffix}").stat().st_size
+    assert size < 64**3 / 20 if is_compressed else 64**3 < size < 64**3 + 1000
 
 
 def test_a_path_that_is_not_ascii_in_a_folder_that_is_not_there_yet(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -153,6 +154,7 @@ def test_the_comparison_holds_what_it_promises(work, capsys):
     answer = _json(capsys)
     assert status == 0
     files = {"report.json", "report.html", "overlay.png", "fp32.nii.gz", "int8.nii.gz"}
+    files |= {"report.csv", "structures.csv"}
     assert {path.name for path in (work / "report").iterdir()} == files
     report = json.loads((work / "report" / "report.json").read_text(encoding="utf-8"))
     assert {key: answer[key] for key in report} == report
@@ -171,6 +173,12 @@ def test_the_comparison_holds_what_it_promises(work, capsys):
         assert set(engine["dice_vs_fp32"]["per_class"]) == {"Bright", "Very bright"}
         assert engine["dice_vs_reference"]["mean"] > 0.95
     assert np.array_equal(_labels(work / "report" / "fp32.nii.gz"), _labels(reference))
+    tables = {}
+    for name in ("report", "structures"):
+        with (work / "report" / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
+            tables[name] = list(csv.DictReader(file))
+    assert {(row["engine"], row["precision"]) for row in tables["report"]} == ways
+    assert len(tables["structures"]) == 2 * len(ways)
     page = (work / "report" / "report.html").read_text(encoding="utf-8")
     assert "Not for clinical use" in page
     assert "scan 2" not in page + json.dumps(report)

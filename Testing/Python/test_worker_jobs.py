@@ -11,6 +11,7 @@ import psutil
 import pytest
 import SimpleITK as sitk
 
+import medptq
 from medptq.cli import main
 from medptq.models.loading import load_model
 from medptq.quantization.quantized_model import is_quantized_model, load_quantized_model
@@ -155,18 +156,34 @@ def test_loading_shows_the_card_and_how_it_was_quantized(folder, worker, int8):
     assert twin["quantized"]["int8_mb"] > 0
 
 
-def test_the_doctor_is_in(worker):
+def test_the_doctor_is_in(folder, worker):
     answer = worker.call("doctor")
     assert {engine["name"] for engine in answer["engines"]} >= {"openvino", "pytorch"}
-    assert answer["machine"]["cores"] >= 1
+    for engine in answer["engines"]:
+        assert engine["availability"]["usable"]
+        assert {proof["verdict"] for proof in engine["proofs"]} == {"ok"}
+    machine = answer["machine"]
+    assert machine["cores"] >= 1
+    assert 0 < machine["free_memory_gb"] < machine["memory_gb"]
+    assert machine["free_disk_gb"] > 0
+    assert machine["cache"] == str(folder / "worker" / "cache")
+    assert answer["library"] == str(folder / "worker" / "library")
+    assert answer["cache_mb"] >= 0
+    assert answer["python"] == {
+        "version": "{}.{}.{}".format(*sys.version_info[:3]),
+        "executable": sys.executable,
+    }
+    assert answer["versions"]["medptq"] == medptq.__version__
+    assert all(answer["versions"][name] for name in ("torch", "openvino", "onnx", "SimpleITK"))
 
 
 def test_requests_queue_and_can_be_cancelled_while_they_wait_and_while_they_run(folder, worker):
     long = worker.send("quantize", **_quantize(folder, "never", LONG))
-    first, second, third = (worker.send("models") for _ in range(3))
+    first, second, third = (worker.send("release") for _ in range(3))
     _calibrating(worker, long)
+    assert "models" in worker.call("models")  # it need not wait
     assert worker.call("ping") == {"running": long, "queued": [first, second, third]}
-    duplicate = {"jsonrpc": "2.0", "id": second, "method": "models"}
+    duplicate = {"jsonrpc": "2.0", "id": second, "method": "release"}
     worker.write(json.dumps(duplicate).encode() + b"\n")
     assert worker.answer(second)["error"]["code"] == -32600
     assert worker.call("cancel", id=12345) == {"was": "unknown"}
@@ -187,8 +204,8 @@ def test_requests_queue_and_can_be_cancelled_while_they_wait_and_while_they_run(
     asked = worker.send("cancel", id=long)
     assert worker.answer(asked, timeout=2)["result"] == {"was": "running"}
     assert worker.answer(long, timeout=2)["error"]["code"] == -32800
-    assert "models" in worker.answer(first)["result"]
-    assert "models" in worker.answer(third)["result"]
+    assert "released" in worker.answer(first)["result"]
+    assert "released" in worker.answer(third)["result"]
     assert not (folder / "never").exists()
     assert _remains(folder) == []
 
@@ -252,7 +269,7 @@ def test_the_log_tells_stages_and_no_names(folder, worker, int8):
 def test_shutting_down_in_the_middle_cancels_everything(folder, tmp_path):
     with Worker(tmp_path) as worker:
         long = worker.send("quantize", **_quantize(folder, "shut", LONG))
-        queued = worker.send("models")
+        queued = worker.send("release")
         _calibrating(worker, long)
         asked = worker.send("shutdown")
         codes = {}

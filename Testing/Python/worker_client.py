@@ -34,7 +34,11 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, "MEDPTQ_CACHE": str(folder / "cache")},
+                env={
+                    **os.environ,
+                    "MEDPTQ_CACHE": str(folder / "cache"),
+                    "MEDPTQ_LIBRARY": str(folder / "library"),
+                },
             )
         self.seen: list[Message] = []
         self._came: queue.Queue[bytes | None] = queue.Queue()

@@ -1,4 +1,4 @@
-"""The command line: ``medptq models | doctor | quantize | segment | compare``."""
+"""The command line: ``medptq COMMAND``; :mod:`medptq.cli.arguments` lists the commands."""
 
 from medptq.cli.program import main
 

@@ -11,7 +11,10 @@ EXIT_CODES = """\
 exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 scan, 4 model, 5 quantization, 6 engine,
 7 output, 130 stopped. Not for clinical use."""
 
-_MODEL = "id of the catalogue, or an .onnx or TorchScript file with its card (.json) beside it"
+_MODEL = (
+    "id of the catalogue or of an imported network, or an .onnx or TorchScript file with its card"
+    " (.json) beside it"
+)
 _SCAN = "a NIfTI, NRRD or MetaImage file, or the folder of a DICOM series"
 
 
@@ -36,10 +39,36 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medptq {medptq.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser("models", parents=[common], help="list the networks of the catalogue")
+    commands.add_parser(
+        "models", parents=[common], help="list the networks of the catalogue and of your library"
+    )
+    importing = commands.add_parser(
+        "import", parents=[common], help="copy a network of your own into your library"
+    )
+    importing.add_argument(
+        "path",
+        metavar="PATH",
+        help="an .onnx or TorchScript file with its card (.json) beside it, or a .zip of the two",
+    )
+    remove = commands.add_parser(
+        "remove",
+        parents=[common],
+        help="delete a network, its INT8 twin and what was downloaded or built of it",
+    )
+    remove.add_argument("model", metavar="ID", help="id of the catalogue or of an imported network")
+    remove.add_argument("--int8", action="store_true", help="delete its INT8 twin alone")
+    cache = commands.add_parser(
+        "cache", parents=[common], help="show the cache: downloads, exported networks, engines"
+    )
+    cache.add_argument("--clear", action="store_true", help="delete all of it")
     commands.add_parser(
         "doctor", parents=[common], help="say what this machine has and prove its engines"
     )
+
+    inspect = commands.add_parser(
+        "inspect", parents=[common], help="say what scans a folder holds, from their headers"
+    )
+    inspect.add_argument("scans", metavar="SCANS", help=f"{_SCAN}, or a folder of scans")
 
     quantize = commands.add_parser(
         "quantize",
@@ -51,7 +80,11 @@ def make_parser() -> argparse.ArgumentParser:
     quantize.add_argument(
         "--scans", required=True, metavar="DIR", help="folder of unlabeled scans, in any mix"
     )
-    quantize.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    quantize.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder to write (default: your library, where segment finds it by the model's id)",
+    )
     quantize.add_argument(
         "--observer",
         choices=OBSERVERS,
@@ -85,7 +118,10 @@ def make_parser() -> argparse.ArgumentParser:
         "segment", parents=[common, writing], help="segment a scan or a folder", epilog=EXIT_CODES
     )
     segment.add_argument(
-        "model", metavar="MODEL|QUANTIZED", help=f"{_MODEL}; or a folder that quantize wrote"
+        "model",
+        metavar="MODEL|QUANTIZED",
+        help=f"{_MODEL}; or a folder that quantize wrote. An id stands for the network with its "
+        "INT8 twin, if your library holds one",
     )
     segment.add_argument("scan", metavar="SCAN", help=f"{_SCAN}, or a folder of scans")
     segment.add_argument(
@@ -114,7 +150,12 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     compare.add_argument("model", metavar="MODEL", help=_MODEL)
-    compare.add_argument("quantized", metavar="QUANTIZED", help="folder that quantize wrote")
+    compare.add_argument(
+        "quantized",
+        metavar="QUANTIZED",
+        nargs="?",
+        help="folder that quantize wrote (default: the INT8 twin in your library)",
+    )
     compare.add_argument("scan", metavar="SCAN", help=_SCAN)
     compare.add_argument("--output", required=True, metavar="DIR", help="folder to write")
     compare.add_argument(

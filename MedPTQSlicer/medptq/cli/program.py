@@ -59,10 +59,11 @@ def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -
 
 
 def _models(_: argparse.Namespace, __: Reporter) -> Outcome:
-    from medptq.models.catalogue import entries
+    from medptq.housekeeping import list_models
 
-    table = Table("id", "what", "modality", "region", "structures", "MB", "licence", "source")
-    answer = answers.models_answer(entries())
+    answer = answers.models_answer(list_models())
+    table = Table("id", "what", "modality", "region", "structures", "MB", "licence", "here")
+    shown: list[Table | str] = [table]
     for row in answer["models"]:
         names = row["structures"]
         table.add_row(
@@ -73,15 +74,70 @@ def _models(_: argparse.Namespace, __: Reporter) -> Outcome:
             ", ".join(names) if len(names) <= 3 else f"{len(names)} structures",
             f"{row['size_mb']:.1f}",
             row["licence"],
-            row["source"],
+            _what_is_here(row),
         )
-    return Outcome(answer, [table])
+        if row["problem"]:
+            shown.append(f"{row['id']}: {row['problem']}")
+    return Outcome(answer, shown)
+
+
+def _what_is_here(row: answers.Answer) -> str:
+    """Return which precisions of a network can be run at once, or have to be built first."""
+    if row["problem"] and not row["downloaded"]:
+        return "damaged"
+    parts = []
+    if row["int8"] is not None:
+        parts.append("INT8" if row["int8"]["ready"] else "INT8, not built yet")
+    if row["downloaded"]:
+        parts.append("FP32" if row["fp32_ready"] else "FP32, not built yet")
+    return "; ".join(parts) or "not downloaded"
+
+
+def _import(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    from medptq.models.importing import import_model
+
+    answer = answers.import_answer(import_model(options.path, reporter=reporter))
+    return Outcome(answer, [f"{answer['title']} is in your library as {answer['id']}."])
+
+
+def _remove(options: argparse.Namespace, _: Reporter) -> Outcome:
+    from medptq.housekeeping import remove_model
+
+    freed = remove_model(options.model, "int8" if options.int8 else "all")
+    answer = answers.freed_answer(freed)
+    return Outcome(answer, [f"{answer['freed_mb']:.1f} MB were freed."])
+
+
+def _cache(options: argparse.Namespace, _: Reporter) -> Outcome:
+    from medptq.housekeeping import clear_cache
+    from medptq.models.cache import cache_root, cache_size
+
+    if options.clear:
+        answer = answers.freed_answer(clear_cache())
+        return Outcome(answer, [f"{answer['freed_mb']:.1f} MB were freed."])
+    answer = {"cache": str(cache_root()), "cache_mb": cache_size() / 1e6}
+    return Outcome(answer, [f"{answer['cache']}: {answer['cache_mb']:.1f} MB"])
+
+
+def _inspect(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    from medptq.scans.inspecting import inspect_scans
+
+    answer = answers.inspect_answer(inspect_scans(options.scans, reporter=reporter))
+    formats = ", ".join(f"{count} {name}" for name, count in answer["formats"].items())
+    lines = [f"{answer['scans']} scans ({formats}), {answer['size_mb']:.0f} MB"]
+    for key, words in (("spacing_mm", "Voxel size in mm"), ("shape", "Voxels")):
+        if answer[key] is not None:
+            least, most = (" x ".join(f"{n:g}" for n in numbers) for numbers in answer[key])
+            lines.append(f"{words} (K, J, I): {least if least == most else f'{least} to {most}'}")
+    lines += [f"Not usable: {scan['what']}, as {scan['why']}" for scan in answer["unusable"]]
+    return Outcome(answer, lines)
 
 
 def _doctor(_: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq.engines.doctor import examine
 
     [diagnosis] = [examine() for _ in reporter.track([None], "Examining this machine")]
+    answer = answers.doctor_answer(diagnosis)
     machine = diagnosis.machine
     gpus = ", ".join(f"{gpu.name} ({gpu.memory_mb / 1024:.0f} GB)" for gpu in machine.gpus)
     lines = [
@@ -90,7 +146,10 @@ def _doctor(_: argparse.Namespace, reporter: Reporter) -> Outcome:
         f" ({', '.join(machine.instructions) or 'no vector instructions that matter'})",
         f"GPU         {gpus or 'no NVIDIA GPU found'}",
         f"Memory      {machine.free_memory_gb:.1f} of {machine.memory_gb:.1f} GB free",
-        f"Cache       {machine.cache}, {machine.free_disk_gb:.0f} GB free",
+        f"Python      {answer['python']['version']}, {answer['python']['executable']}",
+        f"Cache       {machine.cache}, {answer['cache_mb']:.0f} MB; "
+        f"{machine.free_disk_gb:.0f} GB free",
+        f"Library     {answer['library']}",
     ]
     table = Table("engine", "version", "precision", "proof", "ms", "layers run as")
     for engine in diagnosis.engines:
@@ -105,7 +164,6 @@ def _doctor(_: argparse.Namespace, reporter: Reporter) -> Outcome:
                 "" if proof.milliseconds is None else f"{proof.milliseconds:.2f}",
                 ", ".join(f"{n} {name}" for name, n in (proof.layers or {}).items()),
             )
-    answer = answers.doctor_answer(diagnosis)
     return Outcome(answer, [*lines, table, f"Used by default: {diagnosis.default}"])
 
 
@@ -167,7 +225,9 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
         options.scan,
         options.output,
         reference=options.reference,
-        command="medptq compare MODEL QUANTIZED SCAN --output DIR",
+        command="medptq compare MODEL QUANTIZED SCAN --output DIR"
+        if options.quantized is not None
+        else "medptq compare MODEL SCAN --output DIR",
         overwrite=options.overwrite,
         reporter=reporter,
     )
@@ -189,7 +249,11 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Outcome]] = {
     "models": _models,
+    "import": _import,
+    "remove": _remove,
+    "cache": _cache,
     "doctor": _doctor,
+    "inspect": _inspect,
     "quantize": _quantize,
     "segment": _segment,
     "compare": _compare,

@@ -8,14 +8,17 @@ same network at the same time each leave a whole entry; the last one stays.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from medptq.artifacts import atomic_file, sha256_of, write_json
+from medptq.engines.built import BuiltFor, entries
 from medptq.engines.memory import OUT_OF_MEMORY
 from medptq.engines.protocol import BuildRequest, Engine, Session
 from medptq.engines.selection import require_usable
@@ -25,14 +28,15 @@ from medptq.models.cache import cache_folder
 from medptq.progress import Reporter
 
 # Raised when engines build differently from the same request, so that old blobs are left alone.
-_FORMAT = 2
+_FORMAT = 3
 
 
 def open_session(engine: Engine, request: BuildRequest, reporter: Reporter) -> Session:
     """Open a network on an engine, building it first where the cache does not hold it.
 
     A blob that does not match its checksum, or that the engine refuses, is built anew with a
-    warning; it is never trusted.
+    warning; it is never trusted. Nor is one that another machine or version built, in a cache
+    that several share: it is left to that machine.
 
     Raises:
         EngineError: The engine is not usable here, or cannot build or open this network.
@@ -54,6 +58,11 @@ def open_session(engine: Engine, request: BuildRequest, reporter: Reporter) -> S
         reporter.warn(
             f"A network built for {engine.name} earlier is damaged, or was built for another "
             "machine or version; it is built again."
+        )
+    elif _is_built_elsewhere(engine, request):
+        reporter.warn(
+            f"What {engine.name} built of this network earlier is for another machine or version; "
+            "it is built again for this one."
         )
     blob = _build(engine, request, entry, reporter)
     if refused is not None:
@@ -84,15 +93,40 @@ def build_digest(engine: Engine, request: BuildRequest) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def _is_built_elsewhere(engine: Engine, request: BuildRequest) -> bool:
+    """Tell whether the cache holds this build, but for another machine or version."""
+    mine = _built_for(engine, request)
+    return any(
+        replace(built, machine=mine.machine, version=mine.version) == mine
+        for _, built in entries()
+        if built != mine
+    )
+
+
+def _built_for(engine: Engine, request: BuildRequest) -> BuiltFor:
+    graph = _graph_digest(request.onnx)
+    return BuiltFor.here(graph, engine.name, request.precision, request.input_shape)
+
+
 def _graph_digest(path: Path) -> str:
     """Return a SHA-256 over a network: the file, or the graph where other files hold its data."""
     try:
+        digest = sha256_of(path)
+        return digest if _is_whole(path, digest) else _content_digest(path)
+    except OSError:  # load_graph tells the user what is wrong
+        return _content_digest(path)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_whole(path: Path, digest: str) -> bool:  # noqa: ARG001 - the digest is for the cache
+    """Tell whether a file holds all of its network's data."""
+    try:
         graph = onnx.load_model_from_string(path.read_bytes()).graph
+    except OSError:
+        raise
     except Exception:  # protobuf raises its own kinds; load_graph tells the user what is wrong
-        return _content_digest(path)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
-        return _content_digest(path)
-    return sha256_of(path)
+        return False
+    return all(tensor.data_location != onnx.TensorProto.EXTERNAL for tensor in graph.initializer)
 
 
 def _content_digest(path: Path) -> str:
@@ -119,9 +153,7 @@ def _build(engine: Engine, request: BuildRequest, entry: Path, reporter: Reporte
     content = {
         "blob": blob.name,
         "sha256": sha256_of(blob),
-        "engine": engine.name,
-        "precision": request.precision,
-        "input_shape": list(request.input_shape),
+        "built_for": _built_for(engine, request).to_json(),
     }
     with atomic_file(entry, overwrite=True) as part:
         write_json(part, content)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import torch
 
+from medptq.engines.built import cpu_name
+from medptq.installation.nvidia import Gpu, nvidia_gpus
 from medptq.models.cache import cache_root
 
 # The processor's abilities that decide how fast networks run, by PyTorch's names for them.
@@ -23,15 +24,6 @@ _INSTRUCTIONS = {
     "amx_bf16": "AMX-BF16",
     "amx_int8": "AMX-INT8",
 }
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An NVIDIA GPU, as its driver describes it."""
-
-    name: str
-    driver: str
-    memory_mb: int
 
 
 @dataclass(frozen=True)
@@ -68,24 +60,15 @@ def describe_machine() -> Machine:
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     return Machine(
         system=platform.platform(terse=True),
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         cores=psutil.cpu_count(logical=False) or psutil.cpu_count() or 1,
         memory_gb=memory.total / 1e9,
         free_memory_gb=memory.available / 1e9,
         instructions=_instructions(),
-        gpus=_nvidia_gpus(),
+        gpus=nvidia_gpus(),
         cache=cache,
         free_disk_gb=shutil.disk_usage(existing).free / 1e9,
     )
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _instructions() -> tuple[str, ...]:
@@ -94,30 +77,3 @@ def _instructions() -> tuple[str, ...]:
         return (torch.backends.cpu.get_cpu_capability(),)
     found = capabilities()
     return tuple(name for key, name in _INSTRUCTIONS.items() if found.get(key))
-
-
-def _nvidia_gpus() -> tuple[Gpu, ...]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    query = "--query-gpu=name,driver_version,memory.total"
-    try:
-        answer = subprocess.run(  # noqa: S603 - a fixed command
-            [program, query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()  # the program is there, a working driver is not
-    return _parse_gpus(answer)
-
-
-def _parse_gpus(answer: str) -> tuple[Gpu, ...]:
-    gpus = []
-    for line in answer.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3 and fields[2].isdigit():
-            gpus.append(Gpu(fields[0], fields[1], int(fields[2])))
-    return tuple(gpus)

@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
-from medptq.errors import EngineError
+from medptq.errors import EngineError, MedPTQError
+from medptq.graph.out_of_memory import is_out_of_memory
 
 OUT_OF_MEMORY = "engine.memory"
-
-# What PyTorch's CPU allocator and OpenVINO write into their plain RuntimeErrors.
-_SIGNS = ("bad_alloc", "can't allocate memory", "not enough memory", "out of memory")
 
 
 @contextlib.contextmanager
@@ -27,24 +23,15 @@ def memory_as_error(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except EngineError:
+    except MedPTQError:
         raise
     except Exception as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise EngineError(
             "memory",
             f"{doing} did not succeed",
             why="this machine has not enough free memory for it",
-            todo="Close other programs, or use a machine with more memory",
+            todo="Close other programs, crop the scan to what matters, or use a machine with more"
+            " memory",
         ) from error
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-            return True
-        if isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS):
-            return True
-        error = error.__cause__
-    return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from medptq.engines.protocol import Availability, BuildRequest, Precision, Sessi
 from medptq.errors import EngineError
 from medptq.progress import Reporter
 
+_TELEMETRY = "openvino_telemetry"
 _ARITHMETIC_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 _PRECISION_NAMES = {"i8": "int8", "u8": "int8", "bf16": "bf16", "f16": "fp16", "f32": "fp32"}
 
@@ -36,7 +38,7 @@ class OpenVINOEngine:
     def availability(self) -> Availability:
         """Say whether OpenVINO is installed, and what this CPU runs natively."""
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             return Availability(
                 usable=False,
@@ -145,8 +147,7 @@ class OpenVINOSession(Session):
 
         A batch below N is filled up with zeros, since the compiled shape is static.
         """
-        import openvino
-
+        openvino = import_openvino()
         count = len(batch)
         if count < self.input_shape[0]:
             filled = batch.new_zeros(self.input_shape)
@@ -171,8 +172,7 @@ class OpenVINOSession(Session):
 
 def _shared(tensor: torch.Tensor) -> Any:
     """Return an OpenVINO tensor on the memory of one of PyTorch's; NumPy does not know BF16."""
-    import openvino
-
+    openvino = import_openvino()
     if tensor.dtype != torch.bfloat16:
         return openvino.Tensor(tensor.numpy(), shared_memory=True)
     shape = openvino.Shape(list(tensor.shape))
@@ -185,8 +185,7 @@ def _with_bf16_output(model: Any) -> Any:
     A whole volume's output is larger than any CPU's cache, so writing it takes a good part of the
     network's time.
     """
-    import openvino
-
+    openvino = import_openvino()
     output = openvino.preprocess.PrePostProcessor(model)
     output.output().tensor().set_element_type(openvino.Type.bf16)
     return output.build()
@@ -210,11 +209,29 @@ def layer_precisions(compiled: Any) -> Mapping[str, int]:
     return dict(counts)
 
 
-@functools.cache
-def _core() -> Any:
+def import_openvino() -> Any:
+    """Import OpenVINO, which would report it to Google Analytics unless its telemetry is missing.
+
+    Nothing leaves this machine unasked. Where a program has imported OpenVINO itself, that is left
+    as it is.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if "openvino" not in sys.modules and _TELEMETRY not in sys.modules:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # which is how Python bars one
+        try:
+            import openvino
+        finally:
+            del sys.modules[_TELEMETRY]
     import openvino
 
-    return openvino.Core()
+    return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    return import_openvino().Core()
 
 
 @functools.cache

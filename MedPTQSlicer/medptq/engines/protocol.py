@@ -24,6 +24,7 @@ class Availability:
         hardware: What it would run on, in words; part of the key of cached builds.
         precisions: What it runs at native speed here, the preferred one first.
         reason: If it cannot be used, why, and what to do about it.
+        on_gpu: Whether it runs on a GPU, whose memory is its own.
     """
 
     usable: bool
@@ -31,6 +32,7 @@ class Availability:
     hardware: str
     precisions: tuple[Precision, ...]
     reason: str = ""
+    on_gpu: bool = False
 
 
 @dataclass(frozen=True)

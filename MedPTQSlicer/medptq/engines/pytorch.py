@@ -33,11 +33,16 @@ class PyTorchEngine:
         """Say what PyTorch runs on here; it is always usable."""
         precisions: tuple[Precision, ...] = ("fp32",)
         hardware = platform.processor() or platform.machine()
-        if _device().type == "cuda":
+        on_gpu = _device().type == "cuda"
+        if on_gpu:
             precisions = ("fp16", "fp32")
             hardware = torch.cuda.get_device_name()
         return Availability(
-            usable=True, version=torch.__version__, hardware=hardware, precisions=precisions
+            usable=True,
+            version=torch.__version__,
+            hardware=hardware,
+            precisions=precisions,
+            on_gpu=on_gpu,
         )
 
     def build(self, request: BuildRequest, built: Path, reporter: Reporter) -> None:  # noqa: ARG002

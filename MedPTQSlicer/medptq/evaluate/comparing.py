@@ -21,6 +21,7 @@ from medptq.evaluate.metrics import agreement, dice, nsd
 from medptq.evaluate.overlay import Column, png_bytes, render_overlay
 from medptq.evaluate.report import write_report
 from medptq.evaluate.results import Comparison, EngineResult, Machine, Score, to_json
+from medptq.evaluate.tables import engine_rows, structure_rows, write_table
 from medptq.inference.networks import Network, graph_of, open_network
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
@@ -118,7 +119,17 @@ def compare_networks(
 def write_comparison(
     compared: Compared, model: SegmentationModel, output: Path, *, overwrite: bool
 ) -> None:
-    """Write report.json, report.html, overlay.png, fp32.nii.gz and int8.nii.gz to a new folder.
+    """Write what was compared to a new folder.
+
+    ========================  =================================================================
+    ``report.json``           all figures; see :func:`medptq.evaluate.results.to_json`
+    ``report.html``           the same for a reader
+    ``report.csv``            a row for each engine and precision, for spreadsheets
+    ``structures.csv``        a row for each of these and each structure
+    ``overlay.png``           both label maps on the scan
+    ``fp32.nii.gz``           the baseline's label map
+    ``int8.nii.gz``           the label map of the fastest INT8 engine
+    ========================  =================================================================
 
     Raises:
         OutputError: The folder is there already or cannot be written.
@@ -135,6 +146,8 @@ def write_comparison(
         write_label_map(compared.int8, compared.scan, folder / "int8.nii.gz")
         (folder / "overlay.png").write_bytes(picture)
         write_json(folder / "report.json", to_json(compared.comparison))
+        write_table(folder / "report.csv", engine_rows(compared.comparison))
+        write_table(folder / "structures.csv", structure_rows(compared.comparison))
         write_report(compared.comparison, {"FP32 and INT8 on the scan": picture}, folder)
 
 

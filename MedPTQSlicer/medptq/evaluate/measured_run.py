@@ -36,6 +36,7 @@ from medptq.scans.sources import ScanSource
 _WARMUP = 1
 _RUNS = 10
 _MAX_SECONDS = 12.0
+_KILLED = 9  # the signal that Linux and macOS send where memory ran out
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def measure_run(
         raise EngineError(
             "run",
             f"{engine} in {precision} could not be measured",
-            why=answer.get("error", f"its process ended with status {process.returncode}"),
+            why=answer.get("error", _why_it_ended(process.returncode)),
             todo="Choose other engines, or see that nothing else needs the memory",
         )
     return MeasuredRun(
@@ -117,6 +118,12 @@ def measure_run(
         peak_memory_mb=answer["peak_memory_mb"],
         layers=answer["layers"],
     )
+
+
+def _why_it_ended(status: int) -> str:
+    if status == -_KILLED:
+        return "the system ended its process, most likely because memory ran out"
+    return f"its process ended with status {status}"
 
 
 def _converse(process: subprocess.Popen[str], request: str, reporter: Reporter) -> dict[str, Any]:

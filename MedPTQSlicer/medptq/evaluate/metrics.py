@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from medptq.evaluate.pieces import centre_of, connected_pieces
 from medptq.evaluate.surfaces import Mask, surface_dice
 from medptq.scans.scan import LabelArray
 
@@ -165,24 +166,13 @@ def _per_class(
 def _largest_disagreements(
     a: LabelArray, b: LabelArray, differs: Mask, labels: Sequence[int]
 ) -> dict[int, Disagreement]:
-    from scipy import ndimage
-
-    where = np.argwhere(differs)
-    of_a, of_b = a[differs], b[differs]
+    flat = np.flatnonzero(differs)
+    of_a, of_b = a.ravel()[flat], b.ravel()[flat]
     found: dict[int, Disagreement] = {}
     for label in labels:
-        voxels = where[(of_a == label) | (of_b == label)]
-        if not len(voxels):
-            continue
-        corner = voxels.min(axis=0)
-        mask = np.zeros(voxels.max(axis=0) - corner + 1, dtype=bool)
-        mask[tuple((voxels - corner).T)] = True
-        pieces, _ = ndimage.label(mask)
-        largest = int(np.bincount(pieces[mask]).argmax())
-        piece = np.argwhere(pieces == largest) + corner
-        nearest = ((piece - piece.mean(axis=0)) ** 2).sum(axis=1).argmin()
-        k, j, i = (int(index) for index in piece[nearest])
-        found[label] = Disagreement(voxels=len(piece), centre=(k, j, i))
+        pieces = connected_pieces(flat[(of_a == label) | (of_b == label)], a.shape)
+        if pieces:
+            found[label] = Disagreement(len(pieces[0]), centre_of(pieces[0], a.shape))
     return found
 
 

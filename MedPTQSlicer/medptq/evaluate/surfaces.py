@@ -33,8 +33,8 @@ def surface_dice(
     """Return the share of both surfaces' area that is within a tolerance of the other surface.
 
     The definition, and the table of areas, are those of MONAI's ``compute_surface_dice`` with
-    ``use_subvoxels=True``. MONAI's own takes 15 GB and 40 s for a body in a 512x512x400 scan, as
-    it computes in floats for every voxel; here only the surface is ever held.
+    ``use_subvoxels=True``. MONAI's own holds several floats for every voxel of the volume, which
+    for a whole body is more than many machines have; here only the surface is ever held.
 
     Args:
         a: Mask [K, J, I], not empty.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ MIN_VOXELS_EQUAL = 0.99
 """INT8 is only chosen if calibration found at least this share of voxels labelled as in FP32."""
 
 _RUNS = 3
+_HOPELESS = 4.0
+"""How many times slower than another way a first run must be for no more runs to be spent on it."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,9 @@ def choose(
     failure: EngineError | None = None
     for engine, offered in reporter.track(ways, "Timing engines"):
         try:
-            timed.append(Candidate(engine.name, offered, _time(network, engine, offered, reporter)))
+            best = min((way.milliseconds for way in timed), default=math.inf)
+            milliseconds = _time(network, engine, offered, best, reporter)
+            timed.append(Candidate(engine.name, offered, milliseconds))
         except EngineError as error:
             reporter.warn(str(error))
             failure = error
@@ -88,11 +93,11 @@ def choose(
             why=f"no engine here runs {precision} natively",
             todo="Choose another precision, or 'best'",
         )
-    best = min(timed, key=lambda candidate: candidate.milliseconds)
+    chosen = min(timed, key=lambda candidate: candidate.milliseconds)
     # The choice is only remembered to save time: where the cache is full it is made again.
     with contextlib.suppress(OutputError), atomic_file(memory, overwrite=True) as part:
-        write_json(part, asdict(best))
-    return best
+        write_json(part, asdict(chosen))
+    return chosen
 
 
 def _is_offered(
@@ -114,7 +119,10 @@ def _is_offered(
     return True
 
 
-def _time(network: Network, engine: Engine, precision: Precision, reporter: Reporter) -> float:
+def _time(
+    network: Network, engine: Engine, precision: Precision, best: float, reporter: Reporter
+) -> float:
+    """Return the median milliseconds of a patch; of fewer runs if it is far from the best."""
     with open_network(network, engine, precision, reporter) as session:
         generator = torch.Generator().manual_seed(0)
         batch = torch.randn(session.input_shape, generator=generator).to(session.device)
@@ -124,6 +132,8 @@ def _time(network: Network, engine: Engine, precision: Precision, reporter: Repo
             started = time.perf_counter()
             session.run(batch).flatten()[:1].cpu()  # waits for the device
             seconds.append(time.perf_counter() - started)
+            if min(seconds) * 1e3 > _HOPELESS * best:
+                return min(seconds) * 1e3
     return statistics.median(seconds[1:]) * 1e3
 
 

@@ -18,6 +18,8 @@ from medptq.inference.sliding import Slab
 from medptq.scans.prepared import AxisMap, PreparedScan
 from medptq.scans.scan import LabelArray
 
+# Voxels of a plane up to which its operations are too short to be worth sharing among threads:
+# between the planes of a head (256 x 256) and those of a body (512 x 512).
 _SMALL_PLANE = 1 << 17
 
 # Network voxels that are off a scan voxel by less than this share of it are on it.
@@ -113,9 +115,8 @@ def _interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArr
 def _threads_for(plane_size: int) -> Iterator[None]:
     """Compute small planes on one thread.
 
-    A plane takes a dozen operations of well under a millisecond. Shared among threads, each ends
-    with waiting for the slowest, which on a busy machine is not even running: seconds became
-    minutes.
+    A plane takes a dozen short operations. Shared among threads, each of them ends with waiting
+    for the slowest thread, and on a busy machine that one may not even be running.
     """
     threads = torch.get_num_threads()
     if threads == 1 or plane_size > _SMALL_PLANE:

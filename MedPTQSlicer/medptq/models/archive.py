@@ -1,10 +1,14 @@
-"""Taking one file out of an archive."""
+"""Taking files out of archives that nobody vouches for."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import stat
 import zipfile
 import zlib
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from medptq.artifacts import atomic_file
 from medptq.errors import ModelError
@@ -15,6 +19,9 @@ from medptq.progress import Reporter
 _BLOCK = 1 << 20
 _MOST_EXPANSION = 20
 """Weights barely compress; a member this much larger than its archive is a zip bomb."""
+
+_MOST_MEMBERS = 10_000
+_HARMLESS = 64 << 20  # bytes; what compresses better than that is small all the same
 
 
 def extract_member(archive: Path, member: Member, target: Path, reporter: Reporter) -> None:
@@ -34,20 +41,91 @@ def extract_member(archive: Path, member: Member, target: Path, reporter: Report
         OutputError: It cannot be written.
     """
     most = _MOST_EXPANSION * archive.stat().st_size
+    with _opened(archive) as opened, atomic_file(target, overwrite=True) as part:
+        try:
+            found = opened.getinfo(member.path)
+        except KeyError as error:
+            raise _refused(archive, f"it has no member {member.path}") from error
+        if found.file_size > most:
+            raise _refused(archive, f"{member.path} would take {found.file_size / 1e6:.0f} MB")
+        _copy(opened, found, part, reporter)
+        require_checksum(part, member.sha256, member.path)
+
+
+def extract_with_siblings(
+    archive: Path, choose: Callable[[Sequence[str]], str], folder: Path, reporter: Reporter
+) -> Path:
+    """Unpack one member of a zip archive and those that lie beside it, such as its weights.
+
+    The archive is not trusted: names become paths only as the last part of them, links are not
+    made, and nothing is unpacked of an archive whose names lead out of it or whose content would
+    be unreasonably large.
+
+    Args:
+        archive: The archive.
+        choose: Is given the names of all files in it, and returns one of them.
+        folder: An existing, empty folder, which they are put into.
+        reporter: Told of the progress, asked for cancellation.
+
+    Returns:
+        The path of the member that was chosen.
+
+    Raises:
+        ModelError: ``model.archive`` - the archive is damaged or not safe. Or what ``choose``
+            raises.
+        OSError: They cannot be written.
+    """
+    with _opened(archive) as opened:
+        members = [info for info in opened.infolist() if not info.is_dir()]
+        # What macOS adds: the files' resource forks, under the files' own names.
+        members = [info for info in members if not info.filename.startswith("__MACOSX/")]
+        if len(members) > _MOST_MEMBERS:
+            raise _refused(archive, f"it holds {len(members)} files")
+        for info in members:
+            if not _is_plain(info):
+                raise _refused(archive, f'"{info.filename[:80]}" in it is not a plain file of it')
+        parent = PurePosixPath(chosen := choose([info.filename for info in members])).parent
+        wanted = [info for info in members if PurePosixPath(info.filename).parent == parent]
+        size = sum(info.file_size for info in wanted)
+        if size > max(_MOST_EXPANSION * archive.stat().st_size, _HARMLESS):
+            raise _refused(archive, f"its content would take {size / 1e6:.0f} MB")
+        if size > shutil.disk_usage(folder).free:
+            raise _refused(archive, f"there is no room for {size / 1e6:.0f} MB in {folder}")
+        for info in wanted:
+            _copy(opened, info, folder / PurePosixPath(info.filename).name, reporter)
+    return folder / PurePosixPath(chosen).name
+
+
+def _is_plain(info: zipfile.ZipInfo) -> bool:
+    """Tell whether a member is a file whose path stays in the archive, on any system."""
+    path = PurePosixPath(info.filename)
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
+    return (
+        kind in (0, stat.S_IFREG)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and not set(info.filename) & set('\\:*?"<>|')
+        and info.filename.isprintable()
+    )
+
+
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive; what zipfile says of it becomes an error for the user."""
     try:
-        with zipfile.ZipFile(archive) as opened, atomic_file(target, overwrite=True) as part:
-            size = opened.getinfo(member.path).file_size
-            if size > most:
-                raise _refused(archive, f"{member.path} would take {size / 1e6:.0f} MB")
-            with opened.open(member.path) as source, part.open("wb") as copy:
-                # zipfile itself never reads beyond the size that the archive declares.
-                for _ in reporter.track(range(0, size, _BLOCK), "Unpacking"):
-                    copy.write(source.read(_BLOCK))
-            require_checksum(part, member.sha256, member.path)
-    except KeyError as error:
-        raise _refused(archive, f"it has no member {member.path}") from error
+        with zipfile.ZipFile(archive) as opened:
+            yield opened
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise _refused(archive, f"it is no readable zip archive ({error})") from error
+
+
+def _copy(
+    opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, reporter: Reporter
+) -> None:
+    with opened.open(member) as source, target.open("wb") as copy:
+        # zipfile itself never reads beyond the size that the archive declares.
+        for _ in reporter.track(range(0, member.file_size, _BLOCK), "Unpacking"):
+            copy.write(source.read(_BLOCK))
 
 
 def _refused(archive: Path, why: str) -> ModelError:
@@ -55,5 +133,5 @@ def _refused(archive: Path, why: str) -> ModelError:
         "archive",
         f"{archive.name} cannot be unpacked",
         why=why,
-        todo=f"Delete {archive} and try again",
+        todo=f"Delete {archive}, and fetch or make it again",
     )

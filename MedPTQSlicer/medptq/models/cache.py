@@ -8,28 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import platformdirs
 
+from medptq.artifacts import folder_size
 from medptq.errors import ModelError
 
 Part: TypeAlias = Literal["downloads", "networks", "engines"]
-
-
-@dataclass(frozen=True)
-class CachedFile:
-    """One file in the cache.
-
-    Attributes:
-        path: Where it lies.
-        size_bytes: Its size.
-    """
-
-    path: Path
-    size_bytes: int
 
 
 def cache_root() -> Path:
@@ -49,19 +36,9 @@ def cache_folder(part: Part) -> Path:
     return cache_root() / f"medptq-{part}"
 
 
-def cached_files() -> tuple[CachedFile, ...]:
-    """List what lies in the cache, in the order of the paths."""
-    return tuple(
-        CachedFile(path, path.stat().st_size)
-        for part in get_args(Part)
-        for path in sorted(cache_folder(part).rglob("*"))
-        if path.is_file() and not path.is_symlink()
-    )
-
-
 def cache_size() -> int:
     """Return the cache's size in bytes."""
-    return sum(file.size_bytes for file in cached_files())
+    return sum(folder_size(cache_folder(part)) for part in get_args(Part))
 
 
 def clear_cache() -> int:

@@ -114,7 +114,8 @@ def unknown_model(name: str) -> ModelError:
     return ModelError(
         "unknown",
         f'There is no model "{name}"',
-        why="it is neither in the catalogue nor the path of an .onnx, .ts or .pt file",
+        why="it is neither in the catalogue or your library, nor the path of an .onnx, .ts or .pt"
+        " file",
         todo=f"Choose one of the catalogue ({known}), or give a file's path",
     )
 

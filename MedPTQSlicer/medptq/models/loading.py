@@ -19,12 +19,15 @@ from medptq.models.card import EXAMPLE, read_card
 from medptq.models.catalogue import CatalogueEntry, entry, has_entry, unknown_model
 from medptq.models.checked_json import refused
 from medptq.models.download import fetch
-from medptq.models.network_cache import cached_network
+from medptq.models.library import has_network, load_network, read_network
+from medptq.models.network_cache import cached_graph, cached_network
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
 _SILENT = Reporter()
 _TORCHSCRIPT = (".ts", ".pt")
+NETWORK_SUFFIXES = (".onnx", *_TORCHSCRIPT)
+"""Of the files that a network can be loaded from."""
 
 
 def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> SegmentationModel:
@@ -32,9 +35,9 @@ def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> Segmen
 
     Args:
         name_or_path: An id of the catalogue, which is downloaded and exported to ONNX on first
-            use; or the path of an ``.onnx`` file or of a TorchScript file (``.ts``, ``.pt``)
-            with its card beside it under the same name (``spleen.onnx``, ``spleen.json``). Load
-            TorchScript from sources that you trust only.
+            use; the id of an imported network; or the path of an ``.onnx`` file or of a
+            TorchScript file (``.ts``, ``.pt``) with its card beside it under the same name
+            (``spleen.onnx``, ``spleen.json``). Load TorchScript from sources that you trust only.
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
@@ -56,6 +59,8 @@ def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> Segmen
     """
     if isinstance(name_or_path, str) and has_entry(name_or_path):
         model = _load_entry(entry(name_or_path), reporter)
+    elif isinstance(name_or_path, str) and has_network(name_or_path):
+        model = load_network(name_or_path)
     else:
         model = _load_file(Path(name_or_path).expanduser(), reporter)
     for step in model.preprocessing:
@@ -67,6 +72,27 @@ def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> Segmen
                 )
             load_model(step["model"], reporter)  # now, as there may be no network later on
     return model
+
+
+def is_known(name_or_path: str | Path) -> bool:
+    """Tell whether this is the id of a network of the catalogue or the library, not a path."""
+    return isinstance(name_or_path, str) and (has_entry(name_or_path) or has_network(name_or_path))
+
+
+def graph_of_id(model_id: str) -> Path | None:
+    """Return where the graph of a network with this id is kept; None if there is no such network.
+
+    It need not be there: networks of the catalogue are fetched on first use.
+    """
+    if has_entry(model_id):
+        return cached_graph(entry(model_id).model(Path()), _source_digest(entry(model_id)))
+    return read_network(model_id).onnx if has_network(model_id) else None
+
+
+def _source_digest(found: CatalogueEntry) -> str:
+    """Return the SHA-256 of the file that an entry's graph is made from."""
+    download = found.download
+    return download.sha256 if download.member is None else download.member.sha256
 
 
 def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
@@ -84,13 +110,12 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
         _check(model)
         return {}
 
-    sha256 = download.sha256 if download.member is None else download.member.sha256
-    return cached_network(found.model(Path()), sha256, make, reporter)
+    return cached_network(found.model(Path()), _source_digest(found), make, reporter)
 
 
 def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:
     suffix = path.suffix.lower()
-    if suffix != ".onnx" and suffix not in _TORCHSCRIPT:
+    if suffix not in NETWORK_SUFFIXES:
         raise _unknown(path)
     if not path.is_file():
         raise ModelError(

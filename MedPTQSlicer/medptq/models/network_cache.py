@@ -39,8 +39,8 @@ def cached_network(
     Raises:
         OutputError: The cache cannot be written. And whatever ``make`` raises.
     """
-    folder = cache_folder("networks") / _key(model, sha256)
-    cached = replace(model, onnx=folder / _GRAPH)
+    cached = replace(model, onnx=cached_graph(model, sha256))
+    folder = cached.onnx.parent
     if folder.is_dir():
         if _is_sound(folder):
             return cached
@@ -51,6 +51,20 @@ def cached_network(
     return cached
 
 
+def cached_graph(model: SegmentationModel, sha256: str) -> Path:
+    """Return where :func:`cached_network` keeps the graph of a network; it need not be there."""
+    return cache_folder("networks") / _key(model, sha256) / _GRAPH
+
+
+def graph_digest(graph: Path) -> str | None:
+    """Return the SHA-256 that was recorded of a graph in the cache, or None if there is none."""
+    try:
+        record = json.loads(graph.with_name(_RECORD).read_text(encoding="utf-8"))
+        return str(record["sha256"]) if graph.is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _key(model: SegmentationModel, sha256: str) -> str:
     """Name the folder after all that the graph, and its fitting the card, depend on."""
     depends_on = [EXPORT_VERSION, sha256, model.channels, model.patch_size, model.classes]
@@ -59,8 +73,8 @@ def _key(model: SegmentationModel, sha256: str) -> str:
 
 
 def _is_sound(folder: Path) -> bool:
+    recorded = graph_digest(folder / _GRAPH)
     try:
-        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        return bool(record["sha256"] == sha256_of(folder / _GRAPH))
-    except (OSError, ValueError, KeyError, TypeError):
+        return recorded is not None and recorded == sha256_of(folder / _GRAPH)
+    except OSError:
         return False

@@ -11,7 +11,8 @@ percentile The magnitude that a given share of the values stays within (Wu et al
 mse        The range with the least mean squared error of rounding and clipping together
            (likewise arXiv 2004.09602; Banner et al., arXiv 1810.05723). The default.
 entropy    The range whose quantized distribution has the least Kullback-Leibler divergence from
-           the one seen (Migacz, 8-bit Inference with TensorRT, GTC 2017).
+           the one seen (Migacz, 8-bit Inference with TensorRT, GTC 2017). The network's input,
+           the image itself, gets the range of mse all the same.
 ========== =====================================================================================
 """
 

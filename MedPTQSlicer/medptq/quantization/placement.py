@@ -3,17 +3,9 @@
 What is quantized are the inputs of a node, never its outputs: an activation that several nodes
 read is quantized once, and an engine fuses each Q/DQ pair with the node after it.
 
-OpenVINO's policy, measured on a CPU with AMX (ms of a 96^3 patch, INT8 over BF16):
-
-======================= ========== =========
-what is quantized       MONAI UNet SegResNet
-======================= ========== =========
-nothing (FP32)                 141       793
-nothing (BF16)                  77       322
-convolutions                    66       239
-and residual additions          80       250
-and concatenations              55       199
-======================= ========== =========
+OpenVINO's policy quantizes convolutions and linear layers, and what joins their results: residual
+additions and concatenations. One of these left in floating point breaks the chain: the feature maps
+before it are widened and those after it narrowed again, which costs more than the joining itself.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ FP32 = "fp32.onnx"
 INT8 = "int8.onnx"
 FORMAT = 1
 
+_FILES = (CARD, FP32, INT8)
+
 
 @dataclass(frozen=True)
 class QuantizedModel:
@@ -52,25 +54,37 @@ def load_quantized_model(folder: Path) -> QuantizedModel:
     Raises:
         ModelError: A file is missing, was changed, or was written by a newer version.
     """
+    manifest = read_manifest(folder)
+    try:
+        recipe = Recipe.from_json(manifest["recipe"])
+    except (KeyError, TypeError) as error:
+        raise _broken(folder, f"its recipe cannot be read ({error})") from error
+    for name in _FILES:
+        if sha256_of(folder / name) != manifest["files"][name]:
+            raise _broken(folder, f"the SHA-256 of {name} is not the manifest's")
+    model = replace(read_card(folder / CARD, folder / FP32), onnx=folder / FP32)
+    return QuantizedModel(folder, model, folder / INT8, recipe, manifest)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what is known of a quantized network, without a look into its graphs.
+
+    Raises:
+        ModelError: A file is missing, or was written by a newer version.
+    """
     recover(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest, dict):
-            raise TypeError("it is not an object")
-        version, files = manifest["format"], dict(manifest["files"])
-        recipe = Recipe.from_json(manifest["recipe"])
+        version = manifest["format"]
+        manifest["files"] = {name: str(manifest["files"][name]) for name in _FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _broken(folder, f"its {MANIFEST} cannot be read ({error})") from error
     if version != FORMAT:
         raise _broken(folder, f"its format is {version}, this program reads {FORMAT}")
-    for name in (CARD, FP32, INT8):
-        path = folder / name
-        if not path.is_file():
+    for name in _FILES:
+        if not (folder / name).is_file():
             raise _broken(folder, f"{name} is missing")
-        if sha256_of(path) != files.get(name):
-            raise _broken(folder, f"the SHA-256 of {name} is not the manifest's")
-    model = replace(read_card(folder / CARD, folder / FP32), onnx=folder / FP32)
-    return QuantizedModel(folder, model, folder / INT8, recipe, manifest)
+    return dict(manifest)
 
 
 def _broken(folder: Path, why: str) -> ModelError:

@@ -6,7 +6,7 @@ tilted gantry. Here the places of all slices are compared, and such series are r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -44,6 +44,7 @@ class DicomImage:
         frames: Images in the file.
         direction: Direction cosines, 3x3, columns the image's axes in LPS.
         position: LPS position of its first voxel, in mm.
+        pixel_spacing: Voxel size in mm along I and J.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class DicomImage:
     frames: int
     direction: NDArray[np.float64]
     position: Positions
+    pixel_spacing: tuple[float, float]
 
 
 def read_header(path: Path) -> DicomImage | None:
@@ -75,10 +77,11 @@ def read_header(path: Path) -> DicomImage | None:
         frames=size[2],
         direction=np.reshape(reader.GetDirection(), (3, 3)),
         position=np.array(reader.GetOrigin()),
+        pixel_spacing=reader.GetSpacing()[:2],
     )
 
 
-def series_of(images: Iterable[DicomImage]) -> list[tuple[Path, ...]]:
+def series_of(images: Iterable[DicomImage]) -> list[tuple[DicomImage, ...]]:
     """Sort the images of one folder into series, each in the order of its slices' places.
 
     A file of several frames is a series by itself. A series whose slices lie in several
@@ -98,14 +101,28 @@ def series_of(images: Iterable[DicomImage]) -> list[tuple[Path, ...]]:
         else:
             groups.append([image])
     return [
-        tuple(
-            image.path
-            for image in sorted(
-                group, key=lambda image: float(group[0].direction[:, 2] @ image.position)
-            )
-        )
+        tuple(sorted(group, key=lambda image: float(group[0].direction[:, 2] @ image.position)))
         for group in groups
     ]
+
+
+def slice_spacing_of(slices: Sequence[DicomImage], name: str) -> float:
+    """Return the distance of the slices of one series in mm, as far as their headers tell.
+
+    Args:
+        slices: Headers, in the order of the slices' places; at least two.
+        name: The series' name, for errors.
+
+    Raises:
+        ScanError: The slices do not fill a box evenly, as in :func:`read_series`.
+    """
+    positions = np.array([image.position for image in slices])
+    _check_places(positions, name)
+    way = positions[-1] - positions[0]
+    normal = slices[0].direction[:, 2]
+    if np.linalg.norm(way - normal * (normal @ way)) > 0.5 * min(slices[0].pixel_spacing):
+        raise refusals.sheared(name)
+    return float(np.linalg.norm(way) / (len(slices) - 1))
 
 
 def read_series(paths: tuple[Path, ...], name: str, pixel_type: int) -> sitk.Image:

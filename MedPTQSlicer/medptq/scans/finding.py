@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import TypeAlias
 
 from medptq.errors import ScanError
 from medptq.progress import Reporter
 from medptq.scans import dicom, refusals
 from medptq.scans.quiet import quiet
 from medptq.scans.sources import DICOM, ScanSource, reader_of, source_of_file
+
+Slices: TypeAlias = tuple[dicom.DicomImage, ...]
 
 
 def find_scans(path: Path, reporter: Reporter) -> list[ScanSource]:
@@ -33,29 +36,37 @@ def find_scans(path: Path, reporter: Reporter) -> list[ScanSource]:
         ScanError: There is no such path (``missing``), the file is in no format that is read here
             (``format``), or the folder holds no scan (``empty``).
     """
+    return [source for source, _ in find_with_slices(path, reporter)]
+
+
+def find_with_slices(path: Path, reporter: Reporter) -> list[tuple[ScanSource, Slices]]:
+    """Find scans as :func:`find_scans`, each with its slices' headers if it is a DICOM series.
+
+    A DICOM file that was named itself comes without.
+    """
     if path.is_file():
         if reader_of(path) is None:
             raise refusals.unknown_format(path)
-        return [source_of_file(path)]
+        return [(source_of_file(path), ())]
     if not path.is_dir():
         raise refusals.missing(path)
-    sources: list[ScanSource] = []
+    found: list[tuple[ScanSource, Slices]] = []
     slices: list[Path] = []
     for file in _visible_files(path):
         reader = reader_of(file)
         if reader == DICOM:
             slices.append(file)
         elif reader is not None:
-            sources.append(source_of_file(file))
-    sources += _series_among(slices, reporter)
-    if not sources:
+            found.append((source_of_file(file), ()))
+    found += _series_among(slices, reporter)
+    if not found:
         raise ScanError(
             "empty",
             f"No scan was found in {path}",
             why=f"neither it nor its subfolders hold files of {refusals.FORMATS_IN_WORDS}",
             todo="Choose the folder that holds the scans",
         )
-    return sorted(sources, key=lambda source: source.paths[0].parts)
+    return sorted(found, key=lambda scan: scan[0].paths[0].parts)
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
@@ -67,7 +78,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _series_among(slices: list[Path], reporter: Reporter) -> list[ScanSource]:
+def _series_among(slices: list[Path], reporter: Reporter) -> list[tuple[ScanSource, Slices]]:
     if not slices:
         return []
     with quiet():
@@ -75,17 +86,21 @@ def _series_among(slices: list[Path], reporter: Reporter) -> list[ScanSource]:
             path: dicom.read_header(path)
             for path in reporter.track(slices, "Reading DICOM headers")
         }
-    sources = []
+    found = []
     for folder, paths in groupby(slices, key=lambda path: path.parent):
-        images = [(path, headers[path]) for path in paths]
-        readable = [image for _, image in images if image is not None]
-        if len(readable) < len(images):
+        all_headers = [headers[path] for path in paths]
+        readable = [header for header in all_headers if header is not None]
+        without = len(all_headers) - len(readable)
+        if without:
             reporter.warn(
-                f"{len(images) - len(readable)} DICOM files in {folder} hold no image that can be"
+                f"{without} DICOM files in {folder} hold no image that can be"
                 " read, and were left out"
             )
         series = dicom.series_of(readable)
         name = folder.resolve().name
-        for number, files in enumerate(sorted(series), start=1):
-            sources.append(ScanSource(name if len(series) == 1 else f"{name}-{number}", files))
-    return sources
+        by_path = sorted(series, key=lambda images: [image.path for image in images])
+        for number, images in enumerate(by_path, start=1):
+            files = tuple(image.path for image in images)
+            source = ScanSource(name if len(series) == 1 else f"{name}-{number}", files)
+            found.append((source, images))
+    return found

@@ -76,10 +76,35 @@ def check_nifti(path: Path) -> NiftiHeader:
             file.read(header.data_at - len(head))
             present, not_finite = _count(file, header)
     except (OSError, EOFError, zlib.error) as error:
-        raise refusals.corrupt(path.name, "its content is cut off or damaged") from error
+        raise _cut_off(path) from error
     if present < header.voxels * header.bytes_a_voxel:
         why = f"{1 - present / header.bytes_a_voxel / header.voxels:.0%} of its voxels are missing"
         raise refusals.corrupt(path.name, why)
+    _check_geometry(header, path)
+    if not_finite:
+        raise refusals.not_finite(path.name, not_finite, header.voxels)
+    return header
+
+
+def check_nifti_header(path: Path) -> None:
+    """Check of a NIfTI file what can be checked without reading its voxels.
+
+    Raises:
+        ScanError: As :func:`check_nifti`, of which this is the quick part.
+    """
+    try:
+        with _open(path) as file:
+            header = _parse(file.read(_LAYOUT.itemsize), path.name)
+            is_compressed = isinstance(file, gzip.GzipFile)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _cut_off(path) from error
+    size = header.data_at + header.voxels * header.bytes_a_voxel
+    if not is_compressed and path.stat().st_size < size:
+        raise _cut_off(path)
+    _check_geometry(header, path)
+
+
+def _check_geometry(header: NiftiHeader, path: Path) -> None:
     if not all(math.isfinite(size) and size != 0 for size in header.voxel_size):
         raise refusals.singular(path.name, "a voxel size of zero")
     if header.sform is not None and len(header.voxel_size) == 3:
@@ -87,9 +112,6 @@ def check_nifti(path: Path) -> NiftiHeader:
             raise refusals.singular(path.name, "an sform whose axes do not span space")
         if is_sheared(header.sform):
             raise refusals.sheared(path.name)
-    if not_finite:
-        raise refusals.not_finite(path.name, not_finite, header.voxels)
-    return header
 
 
 def check_placement(
@@ -116,6 +138,10 @@ def check_placement(
     apart = np.linalg.norm((header.sform - ijk_to_ras)[:3] @ corners, axis=0).max()
     if apart > 0.5 * np.linalg.norm(header.sform[:3, :3], axis=0).min():
         raise refusals.misplaced(path.name)
+
+
+def _cut_off(path: Path) -> ScanError:
+    return refusals.corrupt(path.name, "its content is cut off or damaged")
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -7,6 +7,8 @@ expected kind, with finite intensities, and lying where its header places it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from medptq.scans import dicom, refusals
 from medptq.scans.finding import find_scans
 from medptq.scans.geometry import ijk_to_ras_of, is_sheared, is_singular
 from medptq.scans.integrity import check_compressed, data_file_of
-from medptq.scans.nifti import NiftiHeader, check_nifti, check_placement
+from medptq.scans.nifti import NiftiHeader, check_nifti, check_nifti_header, check_placement
 from medptq.scans.quiet import quiet
 from medptq.scans.scan import Affine, FloatArray, Scan
 from medptq.scans.sources import (
@@ -34,6 +36,19 @@ from medptq.scans.sources import (
 __all__ = ["ScanSource", "find_scans", "read_scan"]
 
 _COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a scan's header says of it.
+
+    Attributes:
+        shape: Voxels along (K, J, I).
+        spacing: Voxel size in mm along (K, J, I).
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
 
 
 def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
@@ -86,17 +101,66 @@ def _source_of(path: Path) -> ScanSource:
     return sources[0]
 
 
+def read_header(source: ScanSource, slices: Sequence[dicom.DicomImage], channels: int) -> Header:
+    """Read what a scan's header says, and refuse what it shows to be unusable.
+
+    Args:
+        source: The scan.
+        slices: The headers of its files, if it is a DICOM series that was found in a folder.
+        channels: Channels that the scan must have.
+
+    Raises:
+        ScanError: As :func:`read_scan`, as far as headers tell.
+    """
+    with quiet():
+        reader, _ = _opened(source, channels, whole=False)
+    i, j, k = reader.GetSize()[:3]
+    spacing_i, spacing_j, spacing_k = reader.GetSpacing()[:3]
+    if len(slices) > 1:
+        k, spacing_k = len(slices), dicom.slice_spacing_of(slices, source.shown)
+    else:
+        _ijk_to_ras_of(reader, source.shown)
+    return Header((k, j, i), (spacing_k, spacing_j, spacing_i))
+
+
 def _read_image(source: ScanSource, channels: int) -> tuple[sitk.Image, NiftiHeader | None]:
     """Read an image as float32, after all checks that are possible before its voxels are read."""
+    reader, header = _opened(source, channels, whole=True)
+    several = reader.GetNumberOfComponents() > 1
+    pixel_type = sitk.sitkVectorFloat32 if several else sitk.sitkFloat32
+    if len(source.paths) > 1:
+        return dicom.read_series(source.paths, source.shown, pixel_type), None
+    reader.SetOutputPixelType(pixel_type)
+    try:
+        return reader.Execute(), header
+    except RuntimeError as error:
+        raise _refusal_of(error, source.shown) from error
+
+
+def _opened(
+    source: ScanSource, channels: int, *, whole: bool
+) -> tuple[sitk.ImageFileReader, NiftiHeader | None]:
+    """Return a reader that has read the header of the scan's first file, after checks.
+
+    Args:
+        source: The scan.
+        channels: Channels that it must have.
+        whole: Whether to check the content that ITK does not, which takes reading it.
+    """
     path, name = source.paths[0], source.shown
     format_reader = reader_of(path)
     if format_reader is None:
         raise refusals.unknown_format(path)
-    header = check_nifti(path) if format_reader == NIFTI else None
+    header = None
+    if format_reader == NIFTI:
+        if whole:
+            header = check_nifti(path)
+        else:
+            check_nifti_header(path)
     data = data_file_of(path)
     if data is not None and not data.is_file():
         raise refusals.missing(data)
-    if format_reader in (METAIMAGE, NRRD):
+    if whole and format_reader in (METAIMAGE, NRRD):
         check_compressed(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(format_reader)
@@ -105,17 +169,8 @@ def _read_image(source: ScanSource, channels: int) -> tuple[sitk.Image, NiftiHea
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise _refusal_of(error, name) from error
-    files = len(source.paths)
-    _check_kind(reader, channels, files, name, is_dicom=format_reader == DICOM)
-    several = reader.GetNumberOfComponents() > 1
-    pixel_type = sitk.sitkVectorFloat32 if several else sitk.sitkFloat32
-    if files > 1:
-        return dicom.read_series(source.paths, name, pixel_type), None
-    reader.SetOutputPixelType(pixel_type)
-    try:
-        return reader.Execute(), header
-    except RuntimeError as error:
-        raise _refusal_of(error, name) from error
+    _check_kind(reader, channels, len(source.paths), name, is_dicom=format_reader == DICOM)
+    return reader, header
 
 
 def _refusal_of(error: RuntimeError, name: str) -> ScanError:
@@ -169,7 +224,7 @@ def _check_kind(
         )
 
 
-def _ijk_to_ras_of(image: sitk.Image, name: str) -> Affine:
+def _ijk_to_ras_of(image: sitk.Image | sitk.ImageFileReader, name: str) -> Affine:
     dimension = image.GetDimension()
     direction = np.reshape(image.GetDirection(), (dimension, dimension))[:3, :3]
     ijk_to_ras = ijk_to_ras_of(

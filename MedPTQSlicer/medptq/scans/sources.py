@@ -21,6 +21,8 @@ _READERS = {
     ".mhd": METAIMAGE,
 }
 
+_FORMATS = {DICOM: "DICOM", METAIMAGE: "MetaImage", NIFTI: "NIfTI", NRRD: "NRRD"}
+
 _DICOM_MARK_AT = 128
 _DICOM_MARK = b"DICM"
 
@@ -65,6 +67,11 @@ def reader_of(path: Path) -> str | None:
     if reader is None and (path.suffix.lower() == ".dcm" or _has_dicom_mark(path)):
         return DICOM
     return reader
+
+
+def format_of(path: Path) -> str:
+    """Return the name of an image file's format, for a person to read; "" if it is none."""
+    return _FORMATS.get(reader_of(path) or "", "")
 
 
 def _has_dicom_mark(path: Path) -> bool:

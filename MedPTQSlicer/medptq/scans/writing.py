@@ -24,18 +24,20 @@ _WRITERS = {
     ".mha": "MetaImageIO",
 }
 LABEL_MAP_SUFFIXES = tuple(_WRITERS)
+_COMPRESSED = (".nii.gz", ".mha")
 
 
 def write_label_map(
     labels: NDArray[np.integer[Any]], scan: Scan, path: Path, *, overwrite: bool = False
 ) -> None:
-    """Write a label map, compressed, in the smallest unsigned type that holds its labels.
+    """Write a label map in the smallest unsigned type that holds its labels.
 
     Args:
         labels: Label of every voxel of the scan, [K, J, I], 0 or more.
         scan: The scan, whose geometry the file takes over. NIfTI keeps it in single precision.
-        path: Where to write it; the suffix decides the format: ``.nii.gz``, ``.nii`` (which has
-            no compression), ``.nrrd`` or ``.mha``.
+        path: Where to write it; the suffix decides the format: ``.nii.gz`` and ``.mha`` are
+            compressed, ``.nrrd`` and ``.nii`` are not: they are written and read several times
+            as fast, for programs that read them at once.
         overwrite: Whether to replace a file that is there already.
 
     Raises:
@@ -43,7 +45,8 @@ def write_label_map(
             be written (``unwritable``).
         ValueError: The labels are not on the scan's grid, or some are negative.
     """
-    writer_name = _WRITERS.get(suffix_of(path).lower())
+    suffix = suffix_of(path).lower()
+    writer_name = _WRITERS.get(suffix)
     if writer_name is None:
         raise OutputError(
             "format",
@@ -62,7 +65,7 @@ def write_label_map(
     image.SetOrigin(origin)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO(writer_name)
-    writer.SetUseCompression(True)
+    writer.SetUseCompression(suffix in _COMPRESSED)
     with atomic_file(path, overwrite=overwrite) as part, quiet():
         writer.SetFileName(str(part))
         try:

@@ -9,21 +9,30 @@ To the worker, with an ``id`` (a string or a whole number) and ``params`` by nam
 Method         Params; all but those marked with ? must be given
 =============  ==============================================================================
 ``models``     none
+``import``     path, of an .onnx or TorchScript file with its card beside it, or a zip of these
+``remove``     model, what? ("int8" or "all", which it is by default)
+``clear``      none; deletes the cache
+``inspect``    scans, channels? (1 by default)
 ``doctor``     none
 ``load``       model
-``quantize``   model, scans, output, recipe? {observer?, percentile?, patches?, seed?},
+``quantize``   model, scans, output? (the library by default), overwrite?,
+               recipe? {observer?, percentile?, patches?, seed?}
+``segment``    network, scan, output, engine?, precision? ("best" by default), overwrite?
+``compare``    model, quantized? (the twin in the library by default), scan, output, reference?,
                overwrite?
-``segment``    network, scan, output, engine?, precision?, overwrite?
-``compare``    model, quantized, scan, output, reference?, overwrite?
 ``release``    none; closes the networks that are kept open
 ``cancel``     id, of another request
 ``ping``       none
 ``shutdown``   none; cancels everything and ends
 =============  ==============================================================================
 
-They mean what they mean in :mod:`medptq.api`, and the results are those of the command line's
-``--json``. The last three are answered at once; the others queue and run one at a time. A network
-that ``segment`` used stays open for the next time, when its result says ``"warm": true``.
+They mean what they mean in :mod:`medptq.api`, :mod:`medptq.housekeeping` and
+:mod:`medptq.scans.inspecting`; the results are those of the command line's ``--json``, which
+:mod:`medptq.answers` describes, with the request's ``warnings``. A network is named by its id or
+by a path; in ``segment``, an id stands for the network with its INT8 twin in the library.
+``remove`` and ``clear`` close the networks that are kept open first. ``models`` and the last three
+are answered at once; the others queue and run one at a time. A network that ``segment`` used stays
+open for the next time, when its result says ``"warm": true``.
 
 From the worker, beside the answers:
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
+import os
 import signal
 import threading
 import traceback
@@ -26,6 +28,7 @@ def main() -> None:
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="keep a log, without scans' names")
     options = parser.parse_args()
+    _lead_a_group()
     try:
         log = open_log(options.log)
     except OSError as error:
@@ -49,6 +52,13 @@ def main() -> None:
         traceback.print_exc()
         end_process(1)
     end_process(0)
+
+
+def _lead_a_group() -> None:
+    """Become the head of a process group, by which a client ends all that a dead worker left."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):  # it leads a whole session
+            os.setpgid(0, 0)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,19 @@ class Workshop:
 
     Attributes:
         methods: By name; each takes params that were checked, and a reporter.
+        aside: Those that wait for no other: they read small files only, and change nothing.
     """
+
+    aside = frozenset({"models"})
 
     def __init__(self) -> None:
         self._pool: SessionPool | None = None
         self.methods: dict[str, Callable[[Params, Reporter], Answer]] = {
             "models": self._models,
+            "import": self._import,
+            "remove": self._remove,
+            "clear": self._clear,
+            "inspect": self._inspect,
             "doctor": self._doctor,
             "load": self._load,
             "quantize": self._quantize,
@@ -41,9 +48,32 @@ class Workshop:
         return 0 if self._pool is None else self._pool.close()
 
     def _models(self, _: Params, __: Reporter) -> Answer:
-        from medptq.models.catalogue import entries
+        from medptq.housekeeping import list_models
 
-        return answers.models_answer(entries())
+        return answers.models_answer(list_models())
+
+    def _import(self, params: Params, reporter: Reporter) -> Answer:
+        from medptq.models.importing import import_model
+
+        return answers.import_answer(import_model(params["path"], reporter=reporter))
+
+    def _remove(self, params: Params, __: Reporter) -> Answer:
+        from medptq.housekeeping import remove_model
+
+        self.close()  # what is open may be what is to go
+        return answers.freed_answer(remove_model(params["model"], params.get("what", "all")))
+
+    def _clear(self, _: Params, __: Reporter) -> Answer:
+        from medptq.housekeeping import clear_cache
+
+        self.close()
+        return answers.freed_answer(clear_cache())
+
+    def _inspect(self, params: Params, reporter: Reporter) -> Answer:
+        from medptq.scans.inspecting import inspect_scans
+
+        found = inspect_scans(params["scans"], params.get("channels", 1), reporter=reporter)
+        return answers.inspect_answer(found)
 
     def _doctor(self, _: Params, reporter: Reporter) -> Answer:
         from medptq.engines.doctor import examine
@@ -63,7 +93,7 @@ class Workshop:
         made = api.quantize(
             params["model"],
             params["scans"],
-            params["output"],
+            params.get("output"),
             recipe=_recipe(params.get("recipe", {})),
             overwrite=params.get("overwrite", False),
             reporter=reporter,
@@ -77,12 +107,13 @@ class Workshop:
         if self._pool is None:
             self._pool = SessionPool()
         opened = self._pool.opened
+        precision = params.get("precision")
         results = api.segment(
             params["network"],
             params["scan"],
             params["output"],
             engine=params.get("engine", "auto"),
-            precision=params.get("precision"),
+            precision=None if precision == "best" else precision,
             overwrite=params.get("overwrite", False),
             pool=self._pool,
             reporter=reporter,
@@ -95,7 +126,7 @@ class Workshop:
         self.close()  # what is held here must not slow what is measured
         comparison = api.compare(
             params["model"],
-            params["quantized"],
+            params.get("quantized"),
             params["scan"],
             params["output"],
             reference=params.get("reference"),

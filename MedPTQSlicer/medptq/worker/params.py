@@ -37,18 +37,23 @@ _RECIPE = _schema(
 )
 _SCHEMAS = {
     "models": _NOTHING,
+    "import": _schema(_texts("path"), {}),
+    "remove": _schema(_texts("model"), {"what": {"enum": ["int8", "all"]}}),
+    "clear": _NOTHING,
+    "inspect": _schema(_texts("scans"), {"channels": {"type": "integer", "minimum": 1}}),
     "doctor": _NOTHING,
     "load": _schema(_texts("model"), {}),
     "quantize": _schema(
-        _texts("model", "scans", "output"), {"recipe": _RECIPE, "overwrite": _FLAG}
+        _texts("model", "scans"),
+        {"output": _TEXT_OR_NULL, "recipe": _RECIPE, "overwrite": _FLAG},
     ),
     "segment": _schema(
         _texts("network", "scan", "output"),
         {"engine": _TEXT, "precision": _TEXT_OR_NULL, "overwrite": _FLAG},
     ),
     "compare": _schema(
-        _texts("model", "quantized", "scan", "output"),
-        {"reference": _TEXT_OR_NULL, "overwrite": _FLAG},
+        _texts("model", "scan", "output"),
+        {"quantized": _TEXT_OR_NULL, "reference": _TEXT_OR_NULL, "overwrite": _FLAG},
     ),
     "release": _NOTHING,
     "cancel": _schema({"id": {"type": ["string", "integer"]}}, {}),

@@ -116,11 +116,20 @@ class Server:
             if not is_work:
                 self._at_once[request.method](request)
             elif request.id is not None:
-                self._jobs.put(Job(request.id, request))
+                self._begin(Job(request.id, request))
         except ProtocolError:
             if request.id is not None:
                 raise
             self._log.warning("a notification was ignored")
+
+    def _begin(self, job: Job) -> None:
+        """Do a job when its turn comes, or now, where it needs none."""
+        if job.request.method in self._workshop.aside:
+            threading.Thread(
+                target=lambda: self._wire.send(self._work(job)), name="aside", daemon=True
+            ).start()
+        else:
+            self._jobs.put(job)
 
     def _ping(self, request: Request) -> None:
         running, queued = self._jobs.ids()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from medptq.errors import EngineError, ModelError
 from medptq.graph.operators.node import Node
 from medptq.graph.operators.registry import Evaluate
+from medptq.graph.out_of_memory import is_out_of_memory
 
 
 def evaluate(function: Evaluate, node: Node, inputs: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
@@ -26,12 +26,12 @@ def evaluate(function: Evaluate, node: Node, inputs: Sequence[Tensor | None]) ->
     """
     try:
         outputs = function(node, *inputs)
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except MemoryError as error:
         raise _out_of_memory(node) from error
     except NotImplementedError as error:
         raise _refusal(node, error, "Export the network without it") from error
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if "can't allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise _out_of_memory(node) from error
         todo = "Check that the input's shape is one that the network takes, or export it again"
         raise _refusal(node, error, todo) from error

@@ -1,0 +1,194 @@
+"""Segmenting the scans of a folder, one after the other, into files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from medptq.engines.memory import OUT_OF_MEMORY, memory_as_error
+from medptq.engines.protocol import Engine, Precision, Session
+from medptq.errors import EngineError, OutputError, ScanError
+from medptq.inference.choosing import Candidate, choose
+from medptq.inference.locating import locator
+from medptq.inference.networks import Network, model_of
+from medptq.inference.segmenting import Segmentation, segment_scan
+from medptq.inference.sessions import SessionPool
+from medptq.progress import Reporter
+from medptq.scans.preprocessing import Locator
+from medptq.scans.reading import read_scan
+from medptq.scans.sources import ScanSource, suffix_of
+from medptq.scans.writing import LABEL_MAP_SUFFIXES, write_label_map
+
+Job: TypeAlias = tuple[ScanSource, Path | None]
+"""A scan, and the file that its label map is to be written to, if any."""
+
+
+@dataclass(frozen=True)
+class SegmentedScan:
+    """One scan's result.
+
+    Attributes:
+        name: The scan's name.
+        segmentation: Labels, and the seconds of each stage.
+        load_seconds: Reading the scan.
+        output: The file that the label map was written to, if any.
+        engine: What ran the network.
+        precision: What it ran at.
+    """
+
+    name: str
+    segmentation: Segmentation
+    load_seconds: float
+    output: Path | None
+    engine: str
+    precision: Precision
+
+
+def segment_sources(
+    network: Network,
+    jobs: Sequence[Job],
+    engines: Mapping[str, Engine],
+    way: Candidate,
+    *,
+    precision: Precision | None,
+    may_leave_gpu: bool,
+    overwrite: bool,
+    pool: SessionPool,
+    reporter: Reporter,
+) -> list[SegmentedScan]:
+    """Segment scans one by one; those of several that cannot be used are left out with a warning.
+
+    Args:
+        network: The network.
+        jobs: The scans, and where their label maps go.
+        engines: The engines that may be used, by name.
+        way: How to run it.
+        precision: What was asked for, if the way is to be chosen anew; None for the best.
+        may_leave_gpu: Whether to go on on the CPU where a GPU's memory does not suffice.
+        overwrite: Replace label maps that are there.
+        pool: Keeps the sessions.
+        reporter: Told of progress; may cancel.
+
+    Raises:
+        ScanError: The scan, or every scan, cannot be used.
+        EngineError: The network cannot be run, or memory does not suffice.
+        OutputError: A label map cannot be written.
+    """
+    results: list[SegmentedScan] = []
+    refusal: ScanError | None = None
+    with locator(pool, reporter) as locate:
+
+        def segment(job: Job) -> SegmentedScan:
+            engine = engines[way.engine]
+            with (
+                memory_as_error(f"Segmenting {job[0].shown}"),
+                pool.session(network, engine, way.precision, reporter) as session,
+            ):
+                return _segment_one(network, session, job, way, locate, overwrite, reporter)
+
+        for job in reporter.track(jobs, "Segmenting scans"):
+            try:
+                try:
+                    results.append(segment(job))
+                except EngineError as error:
+                    if error.code != OUT_OF_MEMORY or not may_leave_gpu:
+                        raise
+                    way = _off_the_gpu(network, engines, way, precision, error, reporter)
+                    results.append(segment(job))
+            except ScanError as error:
+                refusal = error
+                if len(jobs) > 1:
+                    reporter.warn(f"{job[0].shown} was left out: {error.why}")
+    if refusal is not None and not results:
+        raise refusal
+    return results
+
+
+def _segment_one(
+    network: Network,
+    session: Session,
+    job: Job,
+    way: Candidate,
+    locate: Locator,
+    overwrite: bool,
+    reporter: Reporter,
+) -> SegmentedScan:
+    source, target = job
+    model = model_of(network)
+    started = time.perf_counter()
+    scan = read_scan(source, model.channels)
+    loaded = time.perf_counter() - started
+    found = segment_scan(model, session, scan, locate=locate, reporter=reporter)
+    if target is not None:
+        write_label_map(found.labels, scan, target, overwrite=overwrite)
+    return SegmentedScan(source.name, found, loaded, target, way.engine, way.precision)
+
+
+def _off_the_gpu(
+    network: Network,
+    engines: Mapping[str, Engine],
+    way: Candidate,
+    precision: Precision | None,
+    error: EngineError,
+    reporter: Reporter,
+) -> Candidate:
+    """Return the best way on the CPU, where the GPU's memory did not suffice.
+
+    Raises:
+        EngineError: The one given: it was the CPU's memory, or no other engine can help.
+    """
+    others = {name: engine for name, engine in engines.items() if not engine.availability().on_gpu}
+    if way.engine in others:
+        raise error
+    try:
+        instead = choose(network, others, precision, reporter)
+    except EngineError:
+        raise error from None
+    reporter.warn("The GPU has not enough free memory for this scan; the CPU is used.")
+    return instead
+
+
+def label_map_files(
+    scan: Path, sources: Sequence[ScanSource], output: Path | None
+) -> list[Path | None]:
+    """Return the file to write for each scan.
+
+    Args:
+        scan: What the user named: one scan, or a folder of scans.
+        sources: The scans in it.
+        output: A file for one scan, a folder for several; None if nothing is to be written.
+
+    Raises:
+        OutputError: A file's suffix is no format of label maps, or it is one for several scans.
+    """
+    if output is None:
+        return [None] * len(sources)
+    is_image = suffix_of(output).lower() in LABEL_MAP_SUFFIXES
+    if len(sources) == 1 and is_image:
+        return [output]
+    if scan.is_file():
+        raise OutputError(
+            "format",
+            f"{output} was not written",
+            why="label maps are not written in a format of that name",
+            todo=f"Choose a name that ends in {', '.join(LABEL_MAP_SUFFIXES)}",
+        )
+    if is_image:
+        raise OutputError(
+            "several",
+            f"{output} was not written",
+            why=f"there are {len(sources)} scans, and it is one file",
+            todo="Name a folder as --output",
+        )
+    targets: list[Path | None] = []
+    taken: set[str] = set()
+    for source in sources:
+        name, number = source.name, 2
+        while name.lower() in taken:
+            name, number = f"{source.name}-{number}", number + 1
+        taken.add(name.lower())
+        targets.append(output / f"{name}.nii.gz")
+    return targets

@@ -1,0 +1,40 @@
+"""What every test stands on."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info < (3, 12):
+    # PySide6 6.12 takes a reference of None with each call that returns nothing, as None is
+    # immortal from Python 3.12 on; before, Python aborts after some ten thousand calls.
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_library_of_the_users(tmp_path_factory):
+    """No test sees or changes the library of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDPTQ_LIBRARY", str(tmp_path_factory.mktemp("library")))
+        yield
+
+
+@pytest.fixture
+def gui(tmp_path: Path) -> Iterator[Any]:
+    """A session of Slicer's application as the stand-in plays it; see slicer_gui.Gui."""
+    from slicer_gui import session
+
+    yield from session(tmp_path, main_window=True)
+
+
+@pytest.fixture
+def gui_without_window(tmp_path: Path) -> Iterator[Any]:
+    """A session as with --no-main-window: no window, no layout manager, no views."""
+    from slicer_gui import session
+
+    yield from session(tmp_path, main_window=False)
