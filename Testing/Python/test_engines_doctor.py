@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from medptq.engines.doctor import examine, prove
-from medptq.engines.machine import Gpu, describe_machine
+from medptq.engines.machine import describe_machine
 from medptq.engines.protocol import BuildRequest, Session
 from medptq.engines.pytorch import PyTorchEngine, PyTorchSession
 from medptq.errors import EngineError
+from medptq.installation.nvidia import Gpu
 
 
 def test_every_usable_engine_is_proved_at_every_precision(tmp_path, monkeypatch):
@@ -93,10 +94,11 @@ def test_the_machine_is_described():
     ("answer", "expected"),
     [
         (
-            "echo 'NVIDIA RTX A4000, 550.54.14, 16376'; echo 'NVIDIA T4, 550.54.14, 15360'",
+            "echo 'NVIDIA RTX A4000, 550.54.14, 16376, 12001'\n"
+            "echo 'NVIDIA T4, 550.54.14, 15360, 9'",
             (
-                Gpu("NVIDIA RTX A4000", "550.54.14", 16376),
-                Gpu("NVIDIA T4", "550.54.14", 15360),
+                Gpu("NVIDIA RTX A4000", "550.54.14", 16376, 12001),
+                Gpu("NVIDIA T4", "550.54.14", 15360, 9),
             ),
         ),
         ("echo 'NVIDIA-SMI has failed'; exit 9", ()),
