@@ -123,13 +123,18 @@ def test_the_fields_edge_is_where_the_outermost_voxels_end():
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_more_than_256_classes_need_two_bytes(scale):
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [(255, np.uint8), (256, np.uint8), (257, np.uint16), (300, np.uint16)]
+)
+def test_more_than_256_classes_need_two_bytes(classes, dtype, scale):
     axes = tuple(AxisMap(axis, scale, 0.0, 2) for axis in range(3))
-    outputs = np.zeros((300, 2, 2, 2), np.float32)
-    outputs[299] = 1
-    labels = restore(slabs_of(outputs, 0, []), prepared_on(axes, (2, 2, 2)), 300)
-    assert labels.dtype == np.uint16
-    assert (labels == 299).all()
+    outputs = np.zeros((classes, 2, 2, 2), np.float32)
+    outputs[classes - 1] = 1
+    outputs[classes - 2, 0] = 2
+    labels = restore(slabs_of(outputs, 0, []), prepared_on(axes, (2, 2, 2)), classes)
+    assert labels.dtype == dtype
+    assert (labels[0] == classes - 2).all()
+    assert (labels[1] == classes - (2 if scale == 2 else 1)).all()
 
 
 def test_equal_outputs_give_the_first_class():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from medptq.scans.intensity import percentiles
 from medptq.scans.preprocessing import prepare
 from medptq.scans.scan import Scan
 
@@ -41,6 +44,45 @@ def test_intensities_against_plain_arithmetic():
         np.testing.assert_allclose(prepared.array, expected, rtol=1e-4, atol=1e-5)
         assert prepared.array.dtype == np.float32
     np.testing.assert_array_equal(scan.array, before)
+
+
+def same_as_numpys(volume: np.ndarray, percents: list[float]) -> None:
+    found = percentiles(volume, percents)
+    assert found == np.percentile(volume, percents).tolist()
+
+
+PERCENTS = st.lists(st.floats(0, 100), min_size=1, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    percents=PERCENTS,
+    distinct=st.integers(1, 2000),
+    seed=st.integers(0, 99),
+)
+def test_percentiles_of_small_volumes_are_numpys_to_the_last_bit(shape, percents, distinct, seed):
+    values = np.random.default_rng(seed).normal(size=distinct).astype(np.float32)
+    same_as_numpys(np.random.default_rng(seed).choice(values, shape), percents)
+
+
+@settings(max_examples=40, deadline=None)
+@given(percents=PERCENTS, background=st.floats(0, 1), step=st.sampled_from([0, 1e-6, 0.1, 10]))
+def test_percentiles_of_a_sampled_volume_are_numpys_to_the_last_bit(percents, background, step):
+    generator = np.random.default_rng(0)
+    volume = generator.normal(0, 300, (61, 60, 59)).astype(np.float32)
+    if step:
+        volume = (np.round(volume / step) * step).astype(np.float32)
+    volume[generator.random(volume.shape) < background] = -1024
+    same_as_numpys(volume, [*percents, 0, 0.5, 50, 99.5, 100])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_percentiles_of_a_volume_that_a_sample_does_not_show(turned):
+    # Each step of the sample comes upon the same value; everything else differs.
+    volume = np.arange(1 << 18, dtype=np.float32) * (-1 if turned else 1)
+    volume[:: len(volume) // (1 << 14) | 1] = 12345.5
+    same_as_numpys(volume.reshape(64, 64, 64), [0, 0.5, 20, 50, 99.5, 100])
 
 
 def test_zscore_of_nonzero_voxels_is_monais():

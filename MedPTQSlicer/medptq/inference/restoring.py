@@ -8,11 +8,13 @@ centres first, as nnU-Net and MONAI do, slab by slab: of the whole volume, only 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from medptq.inference.sliding import Slab
 from medptq.scans.prepared import AxisMap, PreparedScan
@@ -87,28 +89,45 @@ def _on_scan(axis: AxisMap, scan_length: int) -> tuple[slice, slice]:
 def _interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) -> None:
     """Find the labels of each of the scan's planes as soon as the rows beside it are there."""
     samples = [_samples(axis, prepared.scan_shape[axis.scan_axis]) for axis in prepared.axes]
-    field = np.zeros([len(axis.lower) for axis in samples], labels.dtype)
-    planes = field
+    target = _in_network_order(prepared, labels)[tuple(axis.place for axis in samples)]
+    planes = np.zeros((0, 0, 0), labels.dtype)
+    across = [0, 1, 2]
     previous: _Row | None = None
     waiting: list[int] = []
     for index, (axis, values) in enumerate(_rows(slabs)):
-        along = samples[axis]
         if previous is None:
+            across.remove(axis)
             # In memory as it is written: plane by plane across the slabs' axis.
-            planes = np.zeros((field.shape[axis], *np.delete(field.shape, axis)), labels.dtype)
-            field = np.moveaxis(planes, 0, axis)
-            across = [samples[other].to(values.device) for other in range(3) if other != axis]
+            planes = np.zeros([target.shape[n] for n in (axis, *across)], labels.dtype)
             # From the end, in the order of the rows they need: backwards where the axis is flipped.
-            waiting = np.argsort(-along.lower.numpy(), kind="stable").tolist()
+            waiting = np.argsort(-samples[axis].lower, kind="stable").tolist()
         with _threads_for(planes[:1].size):
-            current = _Row(values, _decide(values))
-            while waiting and along.upper[waiting[-1]] == index:
-                sample = waiting.pop()
-                below = current if previous is None or along.lower[sample] == index else previous
-                plane = _plane(below, current, along.fraction[sample].item(), across[0], across[1])
-                planes[sample] = plane.cpu().numpy()
+            current = _Row.of(values)
+            between = []
+            while waiting and samples[axis].upper[waiting[-1]] == index:
+                between.append(waiting.pop())
+            if between:
+                fractions = samples[axis].fraction[between].tolist()
+                rows, columns = (samples[n] for n in across)
+                _fill(
+                    [planes[n] for n in between],
+                    fractions,
+                    previous or current,
+                    current,
+                    rows,
+                    columns,
+                )
         previous = current
-    _in_network_order(prepared, labels)[tuple(axis.place for axis in samples)] = field
+    if previous is not None:
+        _copy(np.moveaxis(planes, 0, axis), target)
+
+
+def _copy(source: LabelArray, target: LabelArray) -> None:
+    """Copy between orders in memory in planes that hold the fastest axis of each, within caches."""
+    fastest = {int(np.argmin(np.abs(array.strides))) for array in (source, target)}
+    axis = next(n for n in range(3) if n not in fastest)
+    for one, other in zip(np.moveaxis(source, axis, 0), np.moveaxis(target, axis, 0), strict=True):
+        other[...] = one
 
 
 @contextlib.contextmanager
@@ -141,15 +160,14 @@ class _Samples:
     """
 
     place: slice
-    lower: torch.Tensor
-    upper: torch.Tensor
-    fraction: torch.Tensor
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    fraction: NDArray[np.float32]
 
-    def to(self, device: torch.device) -> _Samples:
-        """Return the same on ``device``."""
-        return _Samples(
-            self.place, self.lower.to(device), self.upper.to(device), self.fraction.to(device)
-        )
+    def within(self, cells: NDArray[np.bool_]) -> slice:
+        """Return the samples from the first to the last that lie in one of these cells."""
+        inside = np.flatnonzero(cells[self.lower])
+        return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
 
 def _samples(axis: AxisMap, scan_length: int) -> _Samples:
@@ -161,9 +179,9 @@ def _samples(axis: AxisMap, scan_length: int) -> _Samples:
     first = int(inside[0]) if len(inside) else 0
     return _Samples(
         place=slice(first, first + len(inside)),
-        lower=torch.from_numpy(lower),
-        upper=torch.from_numpy(np.minimum(lower + 1, axis.length - 1)),
-        fraction=torch.from_numpy((places - lower).astype(np.float32)),
+        lower=lower,
+        upper=np.minimum(lower + 1, axis.length - 1),
+        fraction=(places - lower).astype(np.float32),
     )
 
 
@@ -174,56 +192,116 @@ class _Row:
     Attributes:
         values: What decides the labels, [channels, rows, columns]; see :func:`_contrast`.
         labels: The labels at the network's own voxels, [rows, columns].
+        classes: How many labels there are.
     """
 
     values: torch.Tensor
-    labels: torch.Tensor
+    labels: LabelArray
+    classes: int
+
+    @classmethod
+    def of(cls, outputs: torch.Tensor) -> _Row:
+        """Decide a row of outputs, [classes, rows, columns]."""
+        values = _contrast(outputs)
+        return cls(values, _decide(values).cpu().numpy(), len(outputs))
 
 
 def _rows(slabs: Iterable[Slab]) -> Iterator[tuple[int, torch.Tensor]]:
     """Yield each row across the slabs' axis; it stays valid until the one after the next."""
     for slab in slabs:
-        values = _contrast(slab.values)
-        last = values.shape[1 + slab.axis] - 1
+        last = slab.values.shape[1 + slab.axis] - 1
         for row in range(last + 1):
-            plane = values.select(1 + slab.axis, row)
+            plane = slab.values.select(1 + slab.axis, row)
             yield slab.axis, plane.clone() if row == last else plane
 
 
-def _plane(
-    below: _Row, above: _Row, fraction: float, rows: _Samples, columns: _Samples
-) -> torch.Tensor:
-    """Return the labels of the scan's plane between two rows of the network's outputs.
+def _fill(
+    planes: Sequence[LabelArray],
+    fractions: Sequence[float],
+    below: _Row,
+    above: _Row,
+    rows: _Samples,
+    columns: _Samples,
+) -> None:
+    """Write the labels of the scan's planes between two rows of the network's outputs.
 
     Where the eight network voxels around a scan voxel have one label, so has the scan voxel: an
     interpolated output is their mean, so the same class stays the highest. Only near borders
     between labels is there anything to interpolate.
+
+    Args:
+        planes: The planes [rows, columns], 0 so far.
+        fractions: How far each is from ``below`` to ``above``.
+        below: The network's row before the planes.
+        above: The network's row after the planes.
+        rows: Where the planes' rows lie in the network's.
+        columns: Where the planes' columns lie in the network's.
     """
-    lowest = _cells(torch.minimum(below.labels, above.labels), torch.minimum)
-    highest = _cells(torch.maximum(below.labels, above.labels), torch.maximum)
-    labels = lowest.index_select(0, rows.lower).index_select(1, columns.lower)
-    border = (lowest != highest).index_select(0, rows.lower).index_select(1, columns.lower)
-    row, column = border.nonzero(as_tuple=True)
-    if len(row):
-        values = torch.lerp(below.values, above.values, fraction)
-        width = values.shape[2]
+    cells = _cells(np.minimum(below.labels, above.labels), np.minimum)
+    highest = _cells(np.maximum(below.labels, above.labels), np.maximum)
+    border = below.classes  # one more than the last label
+    cells[cells != highest] = border
+    # Most of a scan is background, and that the planes are already.
+    down = rows.within(np.logical_or.reduce(cells, axis=1))
+    along = columns.within(np.logical_or.reduce(cells, axis=0))
+    labels = cells.take(columns.lower[along], axis=1).take(rows.lower[down], axis=0)
+    row, column = np.nonzero(labels == border)
+    between = _Between.of(rows, columns, down.start + row, along.start + column, below.values)
+    for plane, fraction in zip(planes, fractions, strict=True):
+        if len(row):
+            values = torch.lerp(below.values, above.values, fraction)
+            labels[row, column] = _decide(between.interpolate(values)).cpu().numpy()
+        plane[down, along] = labels
+
+
+@dataclass(frozen=True)
+class _Between:
+    """Places between the network's voxels in a row.
+
+    Attributes:
+        corners: For the voxel row above and below each place, the voxels to its left and right,
+            as indices into the flattened row.
+        across: How far each place is from left to right.
+        down: How far each place is from above to below.
+    """
+
+    corners: tuple[tuple[torch.Tensor, torch.Tensor], ...]
+    across: torch.Tensor
+    down: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        rows: _Samples,
+        columns: _Samples,
+        row: NDArray[np.intp],
+        column: NDArray[np.intp],
+        values: torch.Tensor,
+    ) -> _Between:
+        """Take the places of these rows and columns of the scan, for ``values`` such as these."""
+
+        def on_device(array: NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(array).to(values.device)
+
+        left, right = columns.lower[column], columns.upper[column]
+        starts = [network_row[row] * values.shape[2] for network_row in (rows.lower, rows.upper)]
+        return cls(
+            corners=tuple((on_device(start + left), on_device(start + right)) for start in starts),
+            across=on_device(columns.fraction[column]),
+            down=on_device(rows.fraction[row]),
+        )
+
+    def interpolate(self, values: torch.Tensor) -> torch.Tensor:
+        """Interpolate values [channels, rows, columns] to [channels, places]."""
         values = values.reshape(len(values), -1)
-        left, right, across = columns.lower[column], columns.upper[column], columns.fraction[column]
-        ends = [
-            torch.lerp(
-                values.index_select(1, network_row * width + left),
-                values.index_select(1, network_row * width + right),
-                across,
-            )
-            for network_row in (rows.lower[row], rows.upper[row])
-        ]
-        labels[row, column] = _decide(torch.lerp(ends[0], ends[1], rows.fraction[row]))
-    return labels
+        above, below = (
+            torch.lerp(values.index_select(1, left), values.index_select(1, right), self.across)
+            for left, right in self.corners
+        )
+        return torch.lerp(above, below, self.down)
 
 
-def _cells(
-    labels: torch.Tensor, choose: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
+def _cells(labels: LabelArray, choose: np.ufunc) -> LabelArray:
     """Choose among the four corners of each cell of a row, which is named by its lowest corner."""
     if labels.shape[0] > 1:
         labels = choose(labels[:-1], labels[1:])
@@ -250,4 +328,5 @@ def _decide(values: torch.Tensor) -> torch.Tensor:
         return (values[0] > 0).to(torch.uint8)
     # On CPUs max is several times faster than argmax along the first axis.
     labels = values.max(dim=0).indices
-    return labels.to(torch.uint8 if len(values) <= 256 else torch.int32)
+    # One number more than there are labels must fit: see _fill.
+    return labels.to(torch.uint8 if len(values) < 256 else torch.int32)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from medptq.scans.geometry import closest_axes
 from medptq.scans.prepared import AxisMap
@@ -20,7 +21,6 @@ Interpolation: TypeAlias = Literal["linear", "cubic", "nearest"]
 PATIENT_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 
 _INTERPOLATORS = {
-    "linear": sitk.sitkLinear,
     "cubic": sitk.sitkBSpline,
     "nearest": sitk.sitkNearestNeighbor,
 }
@@ -142,20 +142,10 @@ class Grid:
         moved = max(abs(step - 1) * n for step, n in zip(steps, size, strict=True))
         if tuple(size) == self.size and moved < _UNMOVED:
             return
-        resampler = sitk.ResampleImageFilter()
-        resampler.SetInterpolator(_INTERPOLATORS[interpolation])
-        resampler.UseNearestNeighborExtrapolatorOn()
-        # SimpleITK counts the axes backwards; a grid without geometry makes its mm our voxels.
-        resampler.SetSize([int(n) for n in reversed(size)])
-        resampler.SetOutputSpacing([float(step) for step in reversed(steps)])
-        resampler.SetOutputOrigin([0.5 * step - 0.5 for step in reversed(steps)])
-        images = [sitk.GetImageFromArray(channel) for channel in self.contiguous()]
-        # From here on only the images hold the voxels, unless they are still the scan's.
-        self.array = np.empty((len(images), *size), dtype=np.float32)
-        for channel in range(len(images)):
-            images[channel] = resampler.Execute(images[channel])
-            self.array[channel] = sitk.GetArrayViewFromImage(images[channel])
-            images[channel] = sitk.Image()
+        if interpolation == "linear":
+            self.array = _interpolated(self.array, steps, size)
+        else:
+            self._resample_with_itk(steps, size, _INTERPOLATORS[interpolation])
         self.axes = _triple(
             [
                 replace(
@@ -168,6 +158,24 @@ class Grid:
             ]
         )
 
+    def _resample_with_itk(
+        self, steps: Sequence[float], size: Sequence[int], interpolator: int
+    ) -> None:
+        resampler = sitk.ResampleImageFilter()
+        resampler.SetInterpolator(interpolator)
+        resampler.UseNearestNeighborExtrapolatorOn()
+        # SimpleITK counts the axes backwards; a grid without geometry makes its mm our voxels.
+        resampler.SetSize([int(n) for n in reversed(size)])
+        resampler.SetOutputSpacing([float(step) for step in reversed(steps)])
+        resampler.SetOutputOrigin([0.5 * step - 0.5 for step in reversed(steps)])
+        images = [sitk.GetImageFromArray(channel) for channel in self.contiguous()]
+        # From here on only the images hold the voxels, unless they are still the scan's.
+        self.array = np.empty((len(images), *size), dtype=np.float32)
+        for channel in range(len(images)):
+            images[channel] = resampler.Execute(images[channel])
+            self.array[channel] = sitk.GetArrayViewFromImage(images[channel])
+            images[channel] = sitk.Image()
+
 
 def _copied(array: FloatArray) -> FloatArray:
     """Copy to C order plane by plane: each fits the cache, several times as fast as all at once."""
@@ -175,6 +183,62 @@ def _copied(array: FloatArray) -> FloatArray:
     for h in range(array.shape[2]):
         copy[:, :, h] = array[:, :, h]
     return copy
+
+
+def _interpolated(array: FloatArray, steps: Sequence[float], size: Sequence[int]) -> FloatArray:
+    """Interpolate linearly, one axis after the other, as :meth:`Grid._resample` says.
+
+    Several times as fast as ITK: it works on planes that fit the cache, and each of the old planes
+    is stretched along H and W once.
+    """
+    d, h, w = (
+        _Neighbours.of(step, new, old)
+        for step, new, old in zip(steps, size, array.shape[1:], strict=True)
+    )
+    result = np.empty((len(array), *size), dtype=np.float32)
+    for volume, target in zip(array, result, strict=True):
+        planes: dict[int, FloatArray] = {}
+        for plane, lower, upper, share in zip(target, d.lower, d.upper, d.share, strict=True):
+            planes = {
+                n: planes[n] if n in planes else w.between(h.between(volume[n], 0), 1)
+                for n in (lower, upper)
+            }
+            np.subtract(planes[upper], planes[lower], out=plane)
+            plane *= share
+            plane += planes[lower]
+    return result
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """For each new voxel along an axis, the old ones beside it.
+
+    Attributes:
+        lower: Index of the one before it.
+        upper: Index of the one after it.
+        share: How far it is from ``lower`` to ``upper``, from 0 to 1, float32.
+    """
+
+    lower: NDArray[np.intp]
+    upper: NDArray[np.intp]
+    share: FloatArray
+
+    @classmethod
+    def of(cls, step: float, new: int, old: int) -> _Neighbours:
+        """Place ``new`` voxels every ``step`` of ``old`` ones, from edge to edge."""
+        places = np.clip((np.arange(new) + 0.5) * step - 0.5, 0, old - 1)
+        lower = np.minimum(places.astype(np.intp), max(old - 2, 0))
+        upper = np.minimum(lower + 1, old - 1)
+        return cls(lower, upper, (places - lower).astype(np.float32))
+
+    def between(self, plane: FloatArray, axis: int) -> FloatArray:
+        """Interpolate a plane [H, W] along one of its axes."""
+        lower = plane.take(self.lower, axis)
+        result = plane.take(self.upper, axis)
+        result -= lower
+        result *= self.share[:, np.newaxis] if axis == 0 else self.share
+        result += lower
+        return result
 
 
 def _triple(axes: list[AxisMap]) -> tuple[AxisMap, AxisMap, AxisMap]:

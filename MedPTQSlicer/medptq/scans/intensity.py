@@ -6,10 +6,16 @@ precision and too many for a temporary array in double precision.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from medptq.errors import ScanError
 from medptq.scans.scan import FloatArray
+
+# Voxels that are looked at to see where in the range of intensities a percentile lies.
+_SAMPLE = 1 << 14
 
 
 def clip(array: FloatArray, low: float, high: float) -> None:
@@ -20,8 +26,66 @@ def clip(array: FloatArray, low: float, high: float) -> None:
 def clip_percentiles(array: FloatArray, low: float, high: float) -> None:
     """Limit each channel to its own percentiles ``low`` and ``high``, from 0 to 100."""
     for channel in array:
-        lowest, highest = np.percentile(channel, [low, high])
+        lowest, highest = percentiles(channel, (low, high))
         clip(channel, lowest, highest)
+
+
+def percentiles(volume: FloatArray, percents: Sequence[float]) -> list[float]:
+    """Return what ``numpy.percentile`` returns, to the last bit, in a fraction of the time.
+
+    A sample of the voxels tells between which two intensities each percentile lies, all but
+    certainly; only the few voxels between these two need sorting.
+
+    Args:
+        volume: Intensities, float32 [D, H, W], contiguous; none is NaN.
+        percents: Percentiles, from 0 to 100.
+    """
+    # Odd, so that it does not keep to some columns of an image of even width.
+    step = volume.size // _SAMPLE | 1
+    sample = np.sort(volume.reshape(-1)[::step])
+    found = []
+    for percent in percents:
+        place = (volume.size - 1) * (percent / 100)
+        rank = int(place)
+        # Five standard deviations of the rank that so many random voxels would give it.
+        share = place / volume.size
+        margin = 5 * math.sqrt(len(sample) * share * (1 - share)) + 1
+        first = math.floor(share * len(sample) - margin)
+        last = math.ceil(share * len(sample) + margin)
+        low, high = sample[max(first, 0)], sample[min(last, len(sample) - 1)]
+        pair = _between(volume, low, high, (rank, min(rank + 1, volume.size - 1)))
+        if pair is None:
+            return [float(value) for value in np.percentile(volume, percents)]
+        found.append(float(np.quantile(np.array(pair), [place - rank])[0]))
+    return found
+
+
+def _between(
+    volume: FloatArray, low: np.float32, high: np.float32, ranks: Sequence[int]
+) -> list[np.float32] | None:
+    """Return the voxels of these ranks, or None if not all are from ``low`` to ``high``.
+
+    Of voxels that are equal to ``low`` or ``high`` only the number is kept: where the background
+    has one intensity, they may be half of the scan.
+    """
+    to_low = 0
+    parts = []
+    for plane in volume:
+        not_above_low = plane <= low
+        to_low += int(np.count_nonzero(not_above_low))
+        parts.append(plane[(plane < high) > not_above_low])
+    inside = np.sort(np.concatenate(parts))
+    ends = to_low, to_low + len(inside)
+    if ranks[0] < ends[0] and ranks[0] < sum(np.count_nonzero(plane < low) for plane in volume):
+        return None
+    if ranks[-1] >= ends[1] and ranks[-1] >= sum(
+        np.count_nonzero(plane <= high) for plane in volume
+    ):
+        return None
+    return [
+        low if rank < ends[0] else inside[rank - ends[0]] if rank < ends[1] else high
+        for rank in ranks
+    ]
 
 
 def scale(array: FloatArray, factor: float, offset: float) -> None:
