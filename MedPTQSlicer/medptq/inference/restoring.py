@@ -7,22 +7,15 @@ centres first, as nnU-Net and MONAI do, slab by slab: of the whole volume, only 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from medptq.inference.deciding import contrast, decide, in_network_order
+from medptq.inference.interpolating import interpolate
 from medptq.inference.sliding import Slab
 from medptq.scans.prepared import AxisMap, PreparedScan
 from medptq.scans.scan import LabelArray
-
-# Voxels of a plane up to which its operations are too short to be worth sharing among threads:
-# between the planes of a head (256 x 256) and those of a body (512 x 512).
-_SMALL_PLANE = 1 << 17
 
 # Network voxels that are off a scan voxel by less than this share of it are on it.
 _ON_GRID = 1e-3
@@ -45,7 +38,7 @@ def restore(slabs: Iterable[Slab], prepared: PreparedScan, classes: int) -> Labe
     if all(_is_on_grid(axis) for axis in prepared.axes):
         _place(slabs, prepared, labels)
     else:
-        _interpolate(slabs, prepared, labels)
+        interpolate(slabs, prepared, labels)
     return labels
 
 
@@ -58,7 +51,7 @@ def _place(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) ->
     """Write each slab's labels where its voxels lie in the scan."""
     runs = [_on_scan(axis, prepared.scan_shape[axis.scan_axis]) for axis in prepared.axes]
     inside = [network for network, _ in runs]
-    view = _in_network_order(prepared, labels)[tuple(scan for _, scan in runs)]
+    view = in_network_order(prepared, labels)[tuple(scan for _, scan in runs)]
     for slab in slabs:
         field = list(inside)
         target = [slice(None)] * 3
@@ -69,7 +62,7 @@ def _place(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) ->
         target[slab.axis] = slice(first - start, last - start)
         values = slab.values[(slice(None), *field)]
         if values.numel():
-            view[tuple(target)] = _decide(_contrast(values)).cpu().numpy()
+            view[tuple(target)] = decide(contrast(values)).cpu().numpy()
 
 
 def _on_scan(axis: AxisMap, scan_length: int) -> tuple[slice, slice]:
@@ -84,249 +77,3 @@ def _on_scan(axis: AxisMap, scan_length: int) -> tuple[slice, slice]:
         return slice(0, 0), slice(0, 0)
     end = offset + step * stop
     return slice(start, stop), slice(offset + step * start, end if end >= 0 else None, step)
-
-
-def _interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) -> None:
-    """Find the labels of each of the scan's planes as soon as the rows beside it are there."""
-    samples = [_samples(axis, prepared.scan_shape[axis.scan_axis]) for axis in prepared.axes]
-    target = _in_network_order(prepared, labels)[tuple(axis.place for axis in samples)]
-    planes = np.zeros((0, 0, 0), labels.dtype)
-    across = [0, 1, 2]
-    previous: _Row | None = None
-    waiting: list[int] = []
-    for index, (axis, values) in enumerate(_rows(slabs)):
-        if previous is None:
-            across.remove(axis)
-            # In memory as it is written: plane by plane across the slabs' axis.
-            planes = np.zeros([target.shape[n] for n in (axis, *across)], labels.dtype)
-            # From the end, in the order of the rows they need: backwards where the axis is flipped.
-            waiting = np.argsort(-samples[axis].lower, kind="stable").tolist()
-        with _threads_for(planes[:1].size):
-            current = _Row.of(values)
-            between = []
-            while waiting and samples[axis].upper[waiting[-1]] == index:
-                between.append(waiting.pop())
-            if between:
-                fractions = samples[axis].fraction[between].tolist()
-                rows, columns = (samples[n] for n in across)
-                _fill(
-                    [planes[n] for n in between],
-                    fractions,
-                    previous or current,
-                    current,
-                    rows,
-                    columns,
-                )
-        previous = current
-    if previous is not None:
-        _copy(np.moveaxis(planes, 0, axis), target)
-
-
-def _copy(source: LabelArray, target: LabelArray) -> None:
-    """Copy between orders in memory in planes that hold the fastest axis of each, within caches."""
-    fastest = {int(np.argmin(np.abs(array.strides))) for array in (source, target)}
-    axis = next(n for n in range(3) if n not in fastest)
-    for one, other in zip(np.moveaxis(source, axis, 0), np.moveaxis(target, axis, 0), strict=True):
-        other[...] = one
-
-
-@contextlib.contextmanager
-def _threads_for(plane_size: int) -> Iterator[None]:
-    """Compute small planes on one thread.
-
-    A plane takes a dozen short operations. Shared among threads, each of them ends with waiting
-    for the slowest thread, and on a busy machine that one may not even be running.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or plane_size > _SMALL_PLANE:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@dataclass(frozen=True)
-class _Samples:
-    """The scan's voxels along one axis of the network that lie in its field.
-
-    Attributes:
-        place: Where they lie along the scan's axis.
-        lower: Network index below each of them, int64.
-        upper: Network index above each of them, int64.
-        fraction: How far each is from ``lower`` to ``upper``, from 0 to 1, float32.
-    """
-
-    place: slice
-    lower: NDArray[np.int64]
-    upper: NDArray[np.int64]
-    fraction: NDArray[np.float32]
-
-    def within(self, cells: NDArray[np.bool_]) -> slice:
-        """Return the samples from the first to the last that lie in one of these cells."""
-        inside = np.flatnonzero(cells[self.lower])
-        return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
-
-
-def _samples(axis: AxisMap, scan_length: int) -> _Samples:
-    places = (np.arange(scan_length) - axis.offset) / axis.scale
-    edge = 0.5 + 1e-6
-    inside = np.flatnonzero((places >= -edge) & (places <= axis.length - 1 + edge))
-    places = np.clip(places[inside], 0, axis.length - 1)
-    lower = np.clip(np.floor(places).astype(np.int64), 0, max(axis.length - 2, 0))
-    first = int(inside[0]) if len(inside) else 0
-    return _Samples(
-        place=slice(first, first + len(inside)),
-        lower=lower,
-        upper=np.minimum(lower + 1, axis.length - 1),
-        fraction=(places - lower).astype(np.float32),
-    )
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of the network's outputs.
-
-    Attributes:
-        values: What decides the labels, [channels, rows, columns]; see :func:`_contrast`.
-        labels: The labels at the network's own voxels, [rows, columns].
-        classes: How many labels there are.
-    """
-
-    values: torch.Tensor
-    labels: LabelArray
-    classes: int
-
-    @classmethod
-    def of(cls, outputs: torch.Tensor) -> _Row:
-        """Decide a row of outputs, [classes, rows, columns]."""
-        values = _contrast(outputs)
-        return cls(values, _decide(values).cpu().numpy(), len(outputs))
-
-
-def _rows(slabs: Iterable[Slab]) -> Iterator[tuple[int, torch.Tensor]]:
-    """Yield each row across the slabs' axis; it stays valid until the one after the next."""
-    for slab in slabs:
-        last = slab.values.shape[1 + slab.axis] - 1
-        for row in range(last + 1):
-            plane = slab.values.select(1 + slab.axis, row)
-            yield slab.axis, plane.clone() if row == last else plane
-
-
-def _fill(
-    planes: Sequence[LabelArray],
-    fractions: Sequence[float],
-    below: _Row,
-    above: _Row,
-    rows: _Samples,
-    columns: _Samples,
-) -> None:
-    """Write the labels of the scan's planes between two rows of the network's outputs.
-
-    Where the eight network voxels around a scan voxel have one label, so has the scan voxel: an
-    interpolated output is their mean, so the same class stays the highest. Only near borders
-    between labels is there anything to interpolate.
-
-    Args:
-        planes: The planes [rows, columns], 0 so far.
-        fractions: How far each is from ``below`` to ``above``.
-        below: The network's row before the planes.
-        above: The network's row after the planes.
-        rows: Where the planes' rows lie in the network's.
-        columns: Where the planes' columns lie in the network's.
-    """
-    cells = _cells(np.minimum(below.labels, above.labels), np.minimum)
-    highest = _cells(np.maximum(below.labels, above.labels), np.maximum)
-    border = below.classes  # one more than the last label
-    cells[cells != highest] = border
-    # Most of a scan is background, and that the planes are already.
-    down = rows.within(np.logical_or.reduce(cells, axis=1))
-    along = columns.within(np.logical_or.reduce(cells, axis=0))
-    labels = cells.take(columns.lower[along], axis=1).take(rows.lower[down], axis=0)
-    row, column = np.nonzero(labels == border)
-    between = _Between.of(rows, columns, down.start + row, along.start + column, below.values)
-    for plane, fraction in zip(planes, fractions, strict=True):
-        if len(row):
-            values = torch.lerp(below.values, above.values, fraction)
-            labels[row, column] = _decide(between.interpolate(values)).cpu().numpy()
-        plane[down, along] = labels
-
-
-@dataclass(frozen=True)
-class _Between:
-    """Places between the network's voxels in a row.
-
-    Attributes:
-        corners: For the voxel row above and below each place, the voxels to its left and right,
-            as indices into the flattened row.
-        across: How far each place is from left to right.
-        down: How far each place is from above to below.
-    """
-
-    corners: tuple[tuple[torch.Tensor, torch.Tensor], ...]
-    across: torch.Tensor
-    down: torch.Tensor
-
-    @classmethod
-    def of(
-        cls,
-        rows: _Samples,
-        columns: _Samples,
-        row: NDArray[np.intp],
-        column: NDArray[np.intp],
-        values: torch.Tensor,
-    ) -> _Between:
-        """Take the places of these rows and columns of the scan, for ``values`` such as these."""
-
-        def on_device(array: NDArray[Any]) -> torch.Tensor:
-            return torch.from_numpy(array).to(values.device)
-
-        left, right = columns.lower[column], columns.upper[column]
-        starts = [network_row[row] * values.shape[2] for network_row in (rows.lower, rows.upper)]
-        return cls(
-            corners=tuple((on_device(start + left), on_device(start + right)) for start in starts),
-            across=on_device(columns.fraction[column]),
-            down=on_device(rows.fraction[row]),
-        )
-
-    def interpolate(self, values: torch.Tensor) -> torch.Tensor:
-        """Interpolate values [channels, rows, columns] to [channels, places]."""
-        values = values.reshape(len(values), -1)
-        above, below = (
-            torch.lerp(values.index_select(1, left), values.index_select(1, right), self.across)
-            for left, right in self.corners
-        )
-        return torch.lerp(above, below, self.down)
-
-
-def _cells(labels: LabelArray, choose: np.ufunc) -> LabelArray:
-    """Choose among the four corners of each cell of a row, which is named by its lowest corner."""
-    if labels.shape[0] > 1:
-        labels = choose(labels[:-1], labels[1:])
-    return choose(labels[:, :-1], labels[:, 1:]) if labels.shape[1] > 1 else labels
-
-
-def _in_network_order(prepared: PreparedScan, labels: LabelArray) -> LabelArray:
-    """Return a view of the label map with its axes in the network's order, unflipped."""
-    return labels.transpose([axis.scan_axis for axis in prepared.axes])
-
-
-def _contrast(values: torch.Tensor) -> torch.Tensor:
-    """Return what decides the labels: of two classes, their difference alone, at half the work.
-
-    Where two numbers are close their difference is exact in any floating-point type, so it is
-    taken before they are widened.
-    """
-    return (values[1:] - values[:1] if len(values) == 2 else values).float()
-
-
-def _decide(values: torch.Tensor) -> torch.Tensor:
-    """Return the class with the highest output; the first of equals."""
-    if len(values) == 1:
-        return (values[0] > 0).to(torch.uint8)
-    # On CPUs max is several times faster than argmax along the first axis.
-    labels = values.max(dim=0).indices
-    # One number more than there are labels must fit: see _fill.
-    return labels.to(torch.uint8 if len(values) < 256 else torch.int32)
