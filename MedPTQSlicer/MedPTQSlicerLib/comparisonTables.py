@@ -31,7 +31,8 @@ _OTHER_COLORS = ((0.88, 0.64, 0.35), (0.48, 0.32, 0.58), (0.44, 0.49, 0.54))
 
 # VTK draws the bars of a single row around 0, from -0.4 to 0.4, and its own range cuts the first
 # one in half. The rest is room for the legend.
-_BARS_AND_LEGEND = (-0.5, 1.0)
+_BARS_AND_LEGEND = (-0.5, 1.4)
+_TITLE_FONT, _LEGEND_FONT = 16, 11  # the view is small
 
 _CHARTS: tuple[tuple[str, str, Callable[[EngineFigures], float | None]], ...] = (
     ("Network, one patch", "ms", lambda engine: engine.patchMs),
@@ -132,6 +133,8 @@ def _addCharts(
         chart = _addNode(scene, "vtkMRMLPlotChartNode", title)
         chart.SetTitle(title)
         chart.SetYAxisTitle(unit)
+        chart.SetTitleFontSize(_TITLE_FONT)
+        chart.SetLegendFontSize(_LEGEND_FONT)
         chart.SetXAxisTitleVisibility(False)
         chart.SetXAxisRangeAuto(False)
         chart.SetXAxisRange(*_BARS_AND_LEGEND)

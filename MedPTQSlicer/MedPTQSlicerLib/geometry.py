@@ -80,6 +80,14 @@ def worldPosition(
     return r, a, s
 
 
+def centreOf(volumeNode: vtkMRMLVolumeNode) -> tuple[float, float, float]:
+    """Return the middle of a volume in the world (R, A, S in mm)."""
+    bounds = [0.0] * 6
+    volumeNode.GetRASBounds(bounds)
+    r, a, s = ((low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True))
+    return r, a, s
+
+
 def _linearToWorld(transformNode: vtkMRMLTransformNode, name: str) -> Affine:
     import slicer
     import vtk

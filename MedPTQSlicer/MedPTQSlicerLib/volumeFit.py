@@ -29,7 +29,7 @@ def fitWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
     """Say what of a volume does not fit a model.
 
     They are warnings: the model can be run all the same, and may find nothing of use. What cannot
-    be run at all is refused by :func:`MedPTQSlicerLib.volumeToScan.writeScan`.
+    be run at all is refused by :func:`MedPTQSlicerLib.volumeToScan.writeScanSteps`.
 
     Args:
         volumeNode: The volume.

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medptq.errors import ScanError
 from MedPTQSlicerLib.geometry import ijkToWorld
-from MedPTQSlicerLib.nrrd import writeNrrd
+from MedPTQSlicerLib.nrrd import writeNrrdSteps
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode
 
 
-def writeScan(volumeNode: vtkMRMLScalarVolumeNode, path: Path) -> None:
+def writeScanSteps(volumeNode: vtkMRMLScalarVolumeNode, path: Path) -> Generator[None, None, None]:
     """Write a volume for the worker: its voxels as they are, lying where it lies in the world.
 
     The file goes to a job's own folder, is read once and thrown away. Neither its name nor its
     header names the volume or the patient.
 
     Args:
-        volumeNode: The volume; a rigid transform that it is under is carried into the file.
+        volumeNode: The volume; a rigid transform that it is under is carried into the file. It is
+            looked at before the first slab, and may be renamed, moved or deleted afterwards.
         path: The file to write, ``.nrrd``.
+
+    Yields:
+        None between the slabs, a few milliseconds each.
 
     Raises:
         ScanError: The volume has no voxels (``empty``), is no scan but a label map
-            (``label-map``), or has several components (``channels``); or ``transform``,
-            ``sheared``, ``singular`` as :func:`MedPTQSlicerLib.geometry.ijkToWorld`.
+            (``label-map``), has several components (``channels``), or was ``changed`` while it was
+            written; or ``transform``, ``sheared``, ``singular`` as
+            :func:`MedPTQSlicerLib.geometry.ijkToWorld`.
         OutputError: The file cannot be written.
 
     Example:
-        >>> writeScan(slicer.util.getNode("MRHead"), Path(folder, "scan.nrrd"))  # doctest: +SKIP
+        >>> for _ in writeScanSteps(slicer.util.getNode("MRHead"), path):    # doctest: +SKIP
+        ...     slicer.app.processEvents()
     """
     import slicer
 
@@ -59,4 +67,16 @@ def writeScan(volumeNode: vtkMRMLScalarVolumeNode, path: Path) -> None:
             todo="Choose a volume with one intensity a voxel; the module Vector to Scalar Volume"
             " makes one",
         )
-    writeNrrd(slicer.util.arrayFromVolume(volumeNode), ijkToWorld(volumeNode), path)
+    modified = image.GetMTime()
+    voxels = slicer.util.arrayFromVolume(volumeNode)
+    with contextlib.closing(writeNrrdSteps(voxels, ijkToWorld(volumeNode), path)) as steps:
+        for _ in steps:
+            yield
+            # The voxels may not even be where they were: the array only looks at VTK's memory.
+            if image.GetMTime() != modified:
+                raise ScanError(
+                    "changed",
+                    f"{name} was not read to its end",
+                    why="it was changed in the meantime",
+                    todo="Try again when nothing else works on it",
+                )

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 if sys.version_info < (3, 12):
-    # PySide6 6.12 takes a reference of None with each call that returns nothing, as None is
-    # immortal from Python 3.12 on; before, Python aborts after some ten thousand calls.
-    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+    # PySide6 6.12 takes a reference of None with each call that returns nothing, and of True with
+    # each signal that is emitted, as they are immortal from Python 3.12 on; before, Python aborts
+    # after some thousand calls.
+    for constant in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 
 @pytest.fixture(scope="session", autouse=True)

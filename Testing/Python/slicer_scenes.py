@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -12,6 +12,18 @@ from numpy.typing import NDArray
 
 slicer: Any = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk: Any = pytest.importorskip("vtk", reason="slicer-core is not installed")
+
+T = TypeVar("T")
+
+
+def result_of(steps: Generator[None, None, T]) -> T:
+    """Do all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
 
 
 def right_angled(spacing: Sequence[float], flips: Sequence[int], turns: Sequence[float]) -> Any:

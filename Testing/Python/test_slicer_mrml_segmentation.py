@@ -16,15 +16,15 @@ from medptq.models.segmentation_model import Coding, Label
 from medptq.scans.reading import read_scan
 from medptq.scans.writing import write_label_map
 from MedPTQSlicerLib.geometry import ijkToRas
+from MedPTQSlicerLib.labelMapFile import readLabelMapSteps
 from MedPTQSlicerLib.labelsToSegmentation import (
     addSegmentation,
-    readLabelMap,
     segmentIdOf,
     updateSegmentation,
 )
 from MedPTQSlicerLib.terminology import terminologyOf
-from MedPTQSlicerLib.volumeToScan import writeScan
-from slicer_scenes import SlicerScene, affine, right_angled, slicer, tilted, vtk
+from MedPTQSlicerLib.volumeToScan import writeScanSteps
+from slicer_scenes import SlicerScene, affine, result_of, right_angled, slicer, tilted, vtk
 
 ALGORITHM = "two-organs, OpenVINO INT8"
 # 2 and 4 are gaps, 5 is not found.
@@ -91,10 +91,10 @@ def test_the_whole_way_through_the_workers_files(
     voxels = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
     volume = scene.volume(voxels, tilted())
     scene.under_transform(volume, affine(right_angled((1, 1, 1), (1, 1, 1), (0.5, 0.2, -0.3))))
-    writeScan(volume, tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(volume, tmp_path / "scan.nrrd"))
     scan = read_scan(tmp_path / "scan.nrrd")  # from here on, as the worker does
     write_label_map((scan.array[0] > 70).astype(np.uint8), scan, tmp_path / name)
-    labels = readLabelMap(tmp_path / name)
+    labels = result_of(readLabelMapSteps(tmp_path / name))
     segmentation = addSegmentation("Organs", labels, LABELS, volume, ALGORITHM)
     array = scene.segment_array(segmentation, "Label_1", volume)
     np.testing.assert_array_equal(array != 0, voxels > 70)
@@ -105,7 +105,7 @@ def test_a_label_map_that_cannot_be_read(tmp_path: Path, content: bytes | None) 
     if content is not None:
         (tmp_path / "labels.nrrd").write_bytes(content)
     with pytest.raises(OutputError, match=r"labels\.nrrd, is gone or damaged"):
-        readLabelMap(tmp_path / "labels.nrrd")
+        result_of(readLabelMapSteps(tmp_path / "labels.nrrd"))
 
 
 def test_segments_carry_names_colours_and_what_made_them(scene: SlicerScene) -> None:

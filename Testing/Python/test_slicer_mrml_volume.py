@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from medptq.errors import MedPTQError, OutputError, ScanError
 from medptq.scans.reading import read_scan
 from MedPTQSlicerLib.geometry import ijkToWorld, worldPosition
-from MedPTQSlicerLib.volumeToScan import writeScan
-from slicer_scenes import SlicerScene, affine, right_angled, slicer, tilted
+from MedPTQSlicerLib.volumeToScan import writeScanSteps
+from slicer_scenes import SlicerScene, affine, result_of, right_angled, slicer, tilted, vtk
 
 VOXELS = np.arange(-60, 60, dtype=np.int16).reshape(4, 5, 6)
 RIGID = affine(right_angled((1, 1, 1), (1, 1, 1), (0.4, 0.1, -0.7)), (10, -20, 30.5))
@@ -34,7 +34,7 @@ def scene() -> SlicerScene:
 )
 def test_voxels_of_every_type_arrive(scene: SlicerScene, tmp_path: Path, dtype: str) -> None:
     voxels = np.arange(120).reshape(4, 5, 6).astype(dtype)
-    writeScan(scene.volume(voxels), tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(scene.volume(voxels), tmp_path / "scan.nrrd"))
     scan = read_scan(tmp_path / "scan.nrrd")
     np.testing.assert_array_equal(scan.array[0], voxels)
     np.testing.assert_array_equal(scan.ijk_to_ras, np.eye(4))
@@ -59,7 +59,7 @@ def test_the_geometry_is_exact(
     path = tmp_path_factory.mktemp("scan") / "scan.nrrd"
     voxels = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     matrix = affine(right_angled(spacing, flips, turns), origin)
-    writeScan(SlicerScene().volume(voxels, matrix), path)
+    result_of(writeScanSteps(SlicerScene().volume(voxels, matrix), path))
     scan = read_scan(path)
     np.testing.assert_array_equal(scan.array[0], voxels)
     np.testing.assert_allclose(scan.ijk_to_ras, matrix, rtol=0, atol=1e-11)
@@ -74,7 +74,7 @@ def _places(volume: Any) -> Any:
 
 
 def test_slicer_reads_the_file_as_the_same_volume(scene: SlicerScene, tmp_path: Path) -> None:
-    writeScan(scene.volume(VOXELS, tilted()), tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(scene.volume(VOXELS, tilted()), tmp_path / "scan.nrrd"))
     read = scene.add("vtkMRMLScalarVolumeNode")
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
     storage.SetFileName(str(tmp_path / "scan.nrrd"))
@@ -88,7 +88,7 @@ def test_rigid_transforms_are_carried_into_the_file(scene: SlicerScene, tmp_path
     inner = scene.under_transform(volume, RIGID)
     shift = affine(np.eye(3), (0, 0, -1000.25))
     scene.under_transform(inner, shift)
-    writeScan(volume, tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(volume, tmp_path / "scan.nrrd"))
     scan = read_scan(tmp_path / "scan.nrrd")
     np.testing.assert_allclose(scan.ijk_to_ras, shift @ RIGID @ tilted(), rtol=0, atol=1e-10)
     np.testing.assert_array_equal(scan.array[0], VOXELS)
@@ -108,7 +108,7 @@ def test_a_position_follows_the_transforms_of_any_kind(scene: SlicerScene) -> No
 
 def _refusal(volume: Any, folder: Path) -> MedPTQError:
     with pytest.raises(ScanError) as refused:
-        writeScan(volume, folder / "scan.nrrd")
+        result_of(writeScanSteps(volume, folder / "scan.nrrd"))
     assert not any(folder.iterdir())
     return refused.value
 
@@ -124,7 +124,7 @@ def test_transforms_that_change_the_anatomy_are_refused_until_they_are_hardened(
     assert "Registration" in error.why
     assert "Harden" in error.todo
     assert volume.HardenTransform()
-    writeScan(volume, tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(volume, tmp_path / "scan.nrrd"))
     np.testing.assert_allclose(read_scan(tmp_path / "scan.nrrd").ijk_to_ras, to_parent)
 
 
@@ -137,7 +137,7 @@ def test_transforms_that_bend_are_refused_until_they_are_hardened(
     assert error.code == "scan.transform"
     assert "Warp bends it" in error.why
     assert volume.HardenTransform()
-    writeScan(volume, tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(volume, tmp_path / "scan.nrrd"))
     scan = read_scan(tmp_path / "scan.nrrd")
     np.testing.assert_array_equal(scan.array[0], slicer.util.arrayFromVolume(volume))
 
@@ -178,7 +178,7 @@ def test_what_is_no_scan_is_refused(
 
 
 def test_the_file_does_not_name_the_patient(scene: SlicerScene, tmp_path: Path) -> None:
-    writeScan(scene.volume(VOXELS, name="Jane Doe"), tmp_path / "scan.nrrd")
+    result_of(writeScanSteps(scene.volume(VOXELS, name="Jane Doe"), tmp_path / "scan.nrrd"))
     assert b"Jane" not in (tmp_path / "scan.nrrd").read_bytes()
 
 
@@ -188,5 +188,45 @@ def test_a_place_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "taken.nrrd").mkdir()
     with pytest.raises(OutputError, match="could not be written"):
-        writeScan(scene.volume(VOXELS), tmp_path / name)
+        result_of(writeScanSteps(scene.volume(VOXELS), tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ["taken.nrrd"]
+
+
+def _large(scene: SlicerScene) -> Any:
+    return scene.volume(np.zeros((40, 512, 512), np.float32))  # of three slabs
+
+
+def test_a_volume_may_be_renamed_moved_and_removed_while_it_is_written(
+    scene: SlicerScene, tmp_path: Path
+) -> None:
+    volume = _large(scene)
+    slicer.util.arrayFromVolume(volume)[-1] = 7
+    slicer.util.arrayFromVolumeModified(volume)
+    steps = writeScanSteps(volume, tmp_path / "scan.nrrd")
+    next(steps)
+    volume.SetName("Another")
+    scene.under_transform(volume, RIGID)
+    next(steps)
+    scene.scene.RemoveNode(volume)
+    volume.SetAndObserveImageData(None)
+    result_of(steps)
+    scan = read_scan(tmp_path / "scan.nrrd")
+    np.testing.assert_array_equal(scan.ijk_to_ras, np.eye(4))
+    assert (scan.array[0, -1] == 7).all()
+    assert (scan.array[0, :-1] == 0).all()
+
+
+def test_a_volume_that_is_changed_while_it_is_written_is_not_taken(
+    scene: SlicerScene, tmp_path: Path
+) -> None:
+    volume = _large(scene)
+    steps = writeScanSteps(volume, tmp_path / "scan.nrrd")
+    next(steps)
+    volume.GetImageData().GetScalarRange()  # as the display does, which is no change
+    next(steps)
+    volume.GetImageData().SetDimensions(4, 4, 4)  # its memory is no longer what it was
+    volume.GetImageData().AllocateScalars(vtk.VTK_SHORT, 1)
+    with pytest.raises(ScanError) as refused:
+        next(steps)
+    assert refused.value.code == "scan.changed"
+    assert list(tmp_path.iterdir()) == []

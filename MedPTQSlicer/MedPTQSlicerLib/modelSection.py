@@ -1,0 +1,281 @@
+"""The panel's first section: which model is used, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from MedPTQSlicerLib import modelDetails
+from MedPTQSlicerLib.jobView import JobView
+from MedPTQSlicerLib.logic import MedPTQLogic
+from MedPTQSlicerLib.modelState import ModelState
+from MedPTQSlicerLib.selection import Selection
+
+if TYPE_CHECKING:
+    import qt
+
+    from MedPTQSlicerLib.jobs import Job
+    from MedPTQSlicerLib.parameterNode import PanelState
+
+LAST_MODEL = "MedPTQSlicer/Model"
+"""The model that was chosen last, in the user's settings: new scenes begin with it."""
+
+_IMPORT_FOLDER = "MedPTQSlicer/ImportFolder"  # of the user's settings
+_NETWORK_FILES = "Networks (*.onnx *.ts *.pt *.zip);;All files (*)"
+_FEWEST_ROWS, _MOST_ROWS = 3, 8  # that are seen at once
+_WIDEST_COLUMN = 150
+_HEADING_HEIGHT, _ROW_HEIGHT = 46, 18  # in pixels; with the scroll bar
+_ID_ROLE = 256  # Qt::UserRole
+
+
+class ModelSection:
+    """Lists the models, shows what is known of the chosen one, imports and deletes.
+
+    Args:
+        ui: The panel's widgets; those whose names begin with ``model`` are used.
+        logic: Does the work.
+        selection: What is chosen here.
+    """
+
+    def __init__(self, ui: Any, logic: MedPTQLogic, selection: Selection) -> None:
+        import qt
+
+        self._ui = ui
+        self._logic = logic
+        self._selection = selection
+        self._state: PanelState | None = None
+        self._isFilling = False
+        self._listed: Sequence[ModelState] = ()
+        self._items: dict[str, qt.QTreeWidgetItem] = {}
+        self._isErrorOfList = False
+        self._view = JobView(ui.modelProgress)
+        self._addDeleteMenu()
+        ui.modelList.sortByColumn(-1, qt.Qt.AscendingOrder)  # until a heading is clicked
+        ui.modelSearch.connect("textChanged(QString)", self._onSearch)
+        ui.modelList.connect("itemSelectionChanged()", self._onSelected)
+        ui.modelImport.connect("clicked(bool)", self._onImport)
+        ui.modelClearCache.connect("clicked(bool)", self._onClearCache)
+        ui.modelRetry.connect("clicked(bool)", lambda *_: selection.refresh())
+        ui.modelDetails.connect("linkActivated(QString)", self._onLink)
+        selection.observe(self._update)
+        self._update()
+
+    def setParameterNode(self, state: PanelState | None) -> None:
+        """Take the choice from a scene; None while there is none."""
+        self._state = state
+        if state is not None:
+            self._selection.choose(state.modelId)
+
+    def enter(self) -> None:
+        """List the models: some may have come, or been calibrated, without the panel."""
+        if not self._selection.isLooking:
+            self._selection.refresh()
+
+    def exit(self) -> None:
+        """Do nothing: what runs goes on."""
+
+    def cleanup(self) -> None:
+        """Let go of what runs; it goes on."""
+        self._selection.close()
+        self._view.clear()
+
+    # What is seen
+
+    def _update(self) -> None:
+        selection = self._selection
+        self._showList()
+        self._chooseFirst()
+        model = selection.model
+        self._ui.modelDetails.setText("" if model is None else modelDetails.html(model))
+        self._ui.modelDetails.setToolTip("" if model is None else modelDetails.detailsTip(model))
+        self._ui.modelDetails.setVisible(model is not None)
+        hint = self._hint()
+        self._ui.modelHint.setText(hint)
+        self._ui.modelHint.setVisible(bool(hint))
+        self._showErrorOfList()
+        self._updateButtons()
+
+    def _showErrorOfList(self) -> None:
+        """Say why the models could not be listed, until they can."""
+        selection = self._selection
+        hasFailed = selection.error is not None and not selection.isLooking
+        self._ui.modelRetry.setVisible(hasFailed)
+        if not self._view.isRunning:
+            if selection.error is not None and hasFailed:
+                self._view.showError(selection.error)
+            elif self._isErrorOfList:
+                self._view.clear()
+            self._isErrorOfList = hasFailed
+
+    def _hint(self) -> str:
+        selection = self._selection
+        if selection.isLooking and not selection.models:
+            return "Looking which models there are…"
+        if selection.model is not None and selection.model.problem:
+            return selection.model.problem
+        if selection.models and selection.model is None:
+            return "Choose a model."
+        return ""
+
+    def _updateButtons(self) -> None:
+        ui, model, isIdle = self._ui, self._selection.model, not self._view.isRunning
+        kept = model is not None and (
+            model.isDownloaded or model.isImported or model.int8 is not None
+        )
+        ui.modelDelete.setEnabled(isIdle and kept)
+        if model is None:
+            tip = "Choose a model first"
+        elif not kept:
+            tip = "Nothing of this model is on this computer"
+        else:
+            tip = "Remove the INT8 network, or all that is kept of this model"
+        ui.modelDelete.setToolTip(tip)
+        if model is not None:
+            int8 = f" ({modelDetails.sizeText(model.int8.sizeMb)})" if model.int8 else ""
+            self._deleteInt8.setText(f"INT8 network{int8}")
+            self._deleteInt8.setEnabled(model.int8 is not None)
+        cacheMb = self._logic.cacheMb
+        known = "" if not cacheMb else f" ({modelDetails.sizeText(cacheMb)})"
+        ui.modelClearCache.setText(f"Clear cache{known}")
+        ui.modelClearCache.setEnabled(isIdle and bool(cacheMb))
+        ui.modelImport.setEnabled(isIdle)
+
+    def _layOutColumns(self) -> None:
+        """Make each column as wide as what is in it, within reason."""
+        tree = self._ui.modelList
+        for column in range(tree.columnCount):
+            tree.resizeColumnToContents(column)
+            tree.setColumnWidth(column, min(tree.columnWidth(column), _WIDEST_COLUMN))
+
+    def _showList(self) -> None:
+        """List the models, if there is another list, and mark the one that is chosen."""
+        models, tree = self._selection.models or (), self._ui.modelList
+        self._isFilling = True
+        if models is not self._listed:
+            self._listed = models
+            self._fillList(models)
+        if self._selection.model is not None:
+            tree.setCurrentItem(self._items[self._selection.model.id])
+        else:
+            tree.clearSelection()
+        self._isFilling = False
+
+    def _fillList(self, models: Sequence[ModelState]) -> None:
+        import qt
+
+        self._ui.modelList.clear()
+        self._items = {}
+        for model in models:
+            item = qt.QTreeWidgetItem()
+            for column, text in enumerate(modelDetails.columns(model)):
+                item.setText(column, text)
+                item.setToolTip(column, modelDetails.tip(model, text))
+            item.setData(0, _ID_ROLE, model.id)
+            self._ui.modelList.addTopLevelItem(item)
+            self._items[model.id] = item
+        self._layOutColumns()
+        rows = min(max(len(models), _FEWEST_ROWS), _MOST_ROWS)
+        self._ui.modelList.setFixedHeight(_HEADING_HEIGHT + rows * _ROW_HEIGHT)
+        self._onSearch()
+
+    def _chooseFirst(self) -> None:
+        """Choose the only model there is, so that nobody has to."""
+        selection, models = self._selection, self._selection.models or ()
+        if len(models) == 1 and selection.model is None and not selection.isLooking:
+            self._choose(models[0].id)
+
+    # What is done
+
+    def _onSearch(self, *_: object) -> None:
+        words = self._ui.modelSearch.text.lower().split()
+        for model in self._listed:
+            text = modelDetails.searchText(model)
+            self._items[model.id].setHidden(not all(word in text for word in words))
+
+    def _onSelected(self) -> None:
+        import slicer
+
+        items = self._ui.modelList.selectedItems()
+        if self._isFilling or not items:
+            return
+        self._choose(items[0].data(0, _ID_ROLE))
+        slicer.app.userSettings().setValue(LAST_MODEL, items[0].data(0, _ID_ROLE))
+
+    def _choose(self, modelId: str) -> None:
+        if self._state is not None:
+            self._state.modelId = modelId
+            self._selection.choose(modelId)
+
+    def _onLink(self, link: str) -> None:
+        import qt
+        import slicer
+
+        model = self._selection.model
+        if link != modelDetails.COPY:
+            qt.QDesktopServices.openUrl(qt.QUrl(link))
+        elif model is not None:
+            slicer.app.clipboard().setText(model.citation)
+            slicer.util.showStatusMessage("The citation is in the clipboard", 3000)
+
+    def _addDeleteMenu(self) -> None:
+        import qt
+
+        menu = qt.QMenu(self._ui.modelDelete)
+        self._deleteInt8 = menu.addAction("INT8 network")
+        self._deleteInt8.connect("triggered(bool)", lambda *_: self._onDelete("int8"))
+        self._deleteAll = menu.addAction("All that is kept of this model")
+        self._deleteAll.connect("triggered(bool)", lambda *_: self._onDelete("all"))
+        self._ui.modelDelete.setMenu(menu)
+
+    def _onDelete(self, what: Any) -> None:
+        import slicer
+
+        model = self._selection.model
+        if model is None:
+            return
+        question = modelDetails.deleteQuestion(model, what)
+        if slicer.util.confirmOkCancelDisplay(question, windowTitle="Delete"):
+            self._do(self._logic.deleteModel(model.id, what))
+
+    def _onClearCache(self, *_: object) -> None:
+        import slicer
+
+        question = (
+            "Remove all downloads, exported networks and built engines?\n\n"
+            "Networks that you calibrated or imported stay. The rest is downloaded and built again"
+            " when it is needed."
+        )
+        if slicer.util.confirmOkCancelDisplay(question, windowTitle="Clear cache"):
+            self._do(self._logic.clearCache())
+
+    def _onImport(self, *_: object) -> None:
+        import qt
+        import slicer
+
+        settings = slicer.app.userSettings()
+        name = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(),
+            "Import a network",
+            settings.value(_IMPORT_FOLDER, ""),
+            _NETWORK_FILES,
+        )
+        if name:
+            settings.setValue(_IMPORT_FOLDER, str(Path(name).parent))
+            self._do(self._logic.importModel(Path(name)), then=self._onImported)
+
+    def _onImported(self, job: Job[str]) -> None:
+        if job.result is not None:
+            self._choose(job.result)
+
+    def _do(self, job: Job[Any], then: Callable[[Job[Any]], None] | None = None) -> None:
+        """Show a job, and list the models anew when it has ended."""
+
+        def finished(job: Job[Any]) -> None:
+            self._selection.refresh()
+            if then is not None:
+                then(job)
+
+        self._view.watch(job)
+        self._updateButtons()
+        job.observe(finished=finished)

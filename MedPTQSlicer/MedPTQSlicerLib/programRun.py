@@ -1,0 +1,178 @@
+"""Another program, run to its end by a job while Slicer stays usable."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medptq.errors import Cancelled, MedPTQError
+from MedPTQSlicerLib.processTree import killTree
+from MedPTQSlicerLib.workerCall import CallListener
+
+_KILL_MS = 500  # for the system to end a process
+
+
+class ProgramError(MedPTQError):
+    """A program cannot be run."""
+
+    family = "program"
+
+
+@dataclass(frozen=True)
+class ProgramRequest:
+    """A program to run; it is started when a job yields it, as is a request to the worker.
+
+    The job is sent ``{"exitCode": int, "output": str, "errors": str}``, or thrown a
+    :class:`ProgramError`: ``start``, ``timeout``; or :class:`medptq.errors.Cancelled`.
+
+    Attributes:
+        stage: What it does, for a person to read.
+        program: The program.
+        arguments: Its arguments.
+        environment: Its environment, a ``qt.QProcessEnvironment``.
+        folder: Its working folder.
+        timeoutSeconds: When it is ended as one that hangs; None waits.
+        onLine: Called with each line that it prints, and with who listens.
+        isBreakable: Whether it may be ended in the middle. If not, a job that is cancelled ends
+            when the program does.
+    """
+
+    stage: str
+    program: Path
+    arguments: Sequence[str]
+    environment: Any
+    folder: Path
+    timeoutSeconds: float | None = None
+    onLine: Callable[[str, CallListener], None] | None = None
+    isBreakable: bool = True
+
+    def send(self, listener: CallListener) -> ProgramCall:
+        """Start it; the listener is told of its end later."""
+        return ProgramCall(self, listener)
+
+
+class ProgramCall:
+    """A program that runs."""
+
+    def __init__(self, request: ProgramRequest, listener: CallListener) -> None:
+        import qt
+
+        self._request = request
+        self._listener = listener
+        self._output = b""
+        self._errors = b""
+        self._unread = b""
+        self._isStarted = False
+        self._isOver = False
+        self._killedFor: MedPTQError | None = None
+        self._process = process = qt.QProcess()
+        process.setProcessEnvironment(request.environment)
+        process.setWorkingDirectory(str(request.folder))
+        process.connect("started()", self._onStarted)
+        process.connect("readyReadStandardOutput()", self._readOutput)
+        process.connect("readyReadStandardError()", self._readErrors)
+        process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
+        process.connect("errorOccurred(QProcess::ProcessError)", self._onError)
+        self._clock = qt.QTimer()
+        self._clock.setSingleShot(True)
+        self._clock.connect("timeout()", self._onTimeout)
+        listener.onStage(request.stage, None, None)
+        process.start(str(request.program), list(request.arguments))
+        process.closeWriteChannel()
+        if request.timeoutSeconds is not None:
+            self._clock.start(int(request.timeoutSeconds * 1000))
+
+    def cancel(self) -> None:
+        """End the program with all that it has started, if it may be broken off."""
+        if self._request.isBreakable:
+            self._kill(Cancelled())
+
+    def _readOutput(self) -> None:
+        new = bytes(self._process.readAllStandardOutput().data())
+        self._output += new
+        if self._request.onLine is None:
+            return
+        *lines, self._unread = (self._unread + new).split(b"\n")
+        for line in lines:
+            self._request.onLine(line.decode("utf-8", errors="replace").rstrip(), self._listener)
+
+    def _readErrors(self) -> None:
+        self._errors += bytes(self._process.readAllStandardError().data())
+
+    # PythonQt cannot hand over the enumerations of these signals everywhere; they are asked for.
+
+    def _onStarted(self) -> None:
+        self._isStarted = True
+
+    def _onFinished(self, *_: object) -> None:
+        if self._isOver:
+            return
+        if self._killedFor is not None:
+            self._fail(self._killedFor)
+            return
+        self._readOutput()
+        self._readErrors()
+        exitCode = int(self._process.exitCode())
+        self._end()
+        self._listener.onResult(
+            {
+                "exitCode": exitCode,
+                "output": self._output.decode("utf-8", errors="replace"),
+                "errors": self._errors.decode("utf-8", errors="replace"),
+            }
+        )
+
+    def _onError(self, *_: object) -> None:
+        import qt
+
+        if not self._isStarted:
+            # Some systems tell it while start() is still at work.
+            qt.QTimer.singleShot(0, self._failedToStart)
+
+    def _failedToStart(self) -> None:
+        self._fail(
+            ProgramError(
+                "start",
+                f"{self._request.program} cannot be run",
+                why="it is not there, or is no program for this computer",
+                todo="Choose another one",
+            )
+        )
+
+    def _onTimeout(self) -> None:
+        self._kill(
+            ProgramError(
+                "timeout",
+                f"{self._request.program} does not answer",
+                why=f"it has not ended within {self._request.timeoutSeconds:.0f} seconds",
+                todo="Try again when this computer is less busy, or choose another one",
+            )
+        )
+
+    def _kill(self, error: MedPTQError) -> None:
+        import qt
+
+        if self._isOver or self._killedFor is not None:
+            return
+        self._killedFor = error
+        pid = int(self._process.processId())
+        if sys.platform == "win32":
+            qt.QProcess.startDetached("taskkill", ["/PID", str(pid), "/T", "/F"])
+        elif pid:
+            killTree(pid)
+        self._process.kill()
+        # It has ended then, except where the system itself hangs.
+        qt.QTimer.singleShot(_KILL_MS, lambda: self._fail(error))
+
+    def _fail(self, error: MedPTQError) -> None:
+        if not self._isOver:
+            self._end()
+            self._listener.onError(error)
+
+    def _end(self) -> None:
+        self._isOver = True
+        self._clock.stop()
+        self._process.deleteLater()

@@ -1,0 +1,44 @@
+"""A comparison from the panel's button to its report, with a real worker and a real network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from MedPTQSlicerLib.compareLayout import Arrangement
+from slicer_panel import (  # noqa: F401 - fixtures
+    Panel,
+    calibrated,
+    data,
+    gui,
+    libraries,
+    segmentations,
+    slicer_worker,
+)
+
+
+def test_from_the_button_to_the_report(calibrated: Panel, tmp_path: Path) -> None:  # noqa: F811
+    import slicer
+
+    ui = calibrated.ui
+    calibrated.click("compareButton")
+    assert not ui.compareButton.enabled
+    calibrated.until(lambda: ui.compareButton.enabled, 200)
+    assert not calibrated.failure("compareProgress")
+    manager = slicer.app.layoutManager()
+    assert manager.layout == Arrangement.SIDE_BY_SIDE
+    assert "INT8, compared with " in ui.compareSummary.text
+    assert len(segmentations()) == 2
+
+    report = tmp_path / "report"
+    report.mkdir()
+    calibrated.gui.dialogs.answer(str(report))
+    calibrated.click("compareSaveReport")
+    assert {path.name for path in report.iterdir()} >= {"report.html", "report.csv"}
+    rows = json.loads((report / "report.json").read_text())["engines"]
+    tree = ui.compareClasses
+    found = [tree.topLevelItem(row).text(0) for row in range(tree.topLevelItemCount)]
+    assert found == list(rows[-1]["dice_vs_fp32"]["per_class"])
+    calibrated.click("compareLeaveButton")
+    assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    calibrated.widget.cleanup()  # the report's files are kept until then

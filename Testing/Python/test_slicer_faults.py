@@ -1,0 +1,404 @@
+"""What goes wrong with the worker in Slicer: it is said, nothing is left, the next one works."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from medptq.errors import Cancelled, OutputError
+from slicer_worker import (  # noqa: F401 - some are fixtures
+    LONG,
+    data,
+    is_calibrating,
+    job_of,
+    launcher,
+    left_in,
+    quantize,
+    slicer_worker,
+    until,
+    workers,
+    write_program,
+)
+from test_slicer_client import HELLO
+from worker_client import wait_until_gone
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and shebangs")
+HOST = Path(__file__).with_name("slicer_that_dies.py")
+
+
+def _fails(job: Any, code: str, seconds: float = 60) -> Any:
+    """Return the error of a job, which has all that a user is to be told."""
+    from MedPTQSlicerLib.workerErrors import WorkerError
+
+    with pytest.raises(WorkerError) as raised:
+        job.wait(seconds)
+    error = raised.value
+    assert error.code == code
+    assert error.what
+    assert error.why
+    assert error.todo
+    assert "Traceback" not in str(error)
+    return error
+
+
+def _next_one_works(background: Any) -> None:
+    assert "models" in background.run(job_of(background.client, "models")).wait(60)
+
+
+def _chosen(path: Path) -> None:
+    from MedPTQSlicerLib.workerLaunch import setChosenPython
+
+    setChosenPython(path)
+
+
+def _program(folder: Path, code: str) -> None:
+    _chosen(write_program(folder / "python", f"#!{sys.executable} -IS\n{code}"))
+
+
+def _calibrating(background: Any, data: Path, output: Path) -> Any:  # noqa: F811
+    params = quantize(data, output, **LONG)
+    job = background.run(job_of(background.client, "quantize", **params))
+    until(is_calibrating(job))
+    return job
+
+
+# The worker ends
+
+
+@pytest.mark.parametrize("started_by", ["launcher", "slicer_worker"])
+def test_the_worker_is_killed_in_the_middle(
+    request: pytest.FixtureRequest,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    started_by: str,
+) -> None:
+    background = request.getfixturevalue(started_by)
+    job = _calibrating(background, data, tmp_path / "int8")
+    queued = background.run(job_of(background.client, "release"))
+    until(lambda: queued.stage == "Waiting for other work")
+    os.kill(background.client.pid, signal.SIGKILL)
+    error = _fails(job, "worker.killed", 2)
+    assert "memory" in error.why
+    assert "smaller" in error.todo
+    assert "released" in queued.wait(60)  # it had not begun, so the next worker did it
+    assert background.jobs == []
+    _next_one_works(background)
+
+
+def test_the_launcher_is_killed_and_its_worker_goes_with_it(
+    launcher: Any,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    job = _calibrating(launcher, data, tmp_path / "int8")
+    pids = workers()
+    assert len(pids) == 2
+    psutil.Process(launcher.client.pid).parent().kill()
+    _fails(job, "worker.killed", 2)
+    wait_until_gone(pids, 1)
+    _next_one_works(launcher)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "why"),
+    [
+        ("os.kill(os.getpid(), 9)", "worker.killed", "memory"),
+        ("os.kill(os.getpid(), 15)", "worker.ended", "SIGTERM"),
+        ("import faulthandler; faulthandler.enable(); faulthandler._sigsegv()", "worker.ended", "a"
+         " library crashed in it (Segmentation fault)"),
+        ("raise SystemError('no luck')", "worker.ended", "status 1: SystemError: no luck"),
+        ("sys.exit(3)", "worker.ended", "status 3"),
+        ("os.close(1)", "worker.ended", "status 0"),
+    ],
+)  # fmt: skip
+def test_how_it_ended_is_told(
+    slicer_worker: Any,  # noqa: F811
+    tmp_path: Path,
+    how: str,
+    code: str,
+    why: str,
+) -> None:
+    beat = 'say(method="heartbeat", params={"id": 1, "stage": "Starting", "elapsed_seconds": 0})'
+    _program(tmp_path, f"{HELLO}\nhello(1)\nsys.stdin.readline()\n{beat}\n{how}\n")
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    assert why in _fails(job, code, 20).why
+
+
+def test_what_a_dead_worker_has_started_is_ended_too(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
+    code = f"""{HELLO}
+import subprocess
+os.setpgid(0, 0)  # as medptq.worker does
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+hello(1)
+sys.stdin.readline()
+say(method="warning", params={{"id": 1, "text": str(child.pid)}})
+time.sleep(0.1)
+os.kill(os.getpid(), 9)
+"""
+    _program(tmp_path, code)
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    _fails(job, "worker.killed", 20)
+    wait_until_gone([int(job.warnings[0])], 1)
+
+
+def test_a_comparison_whose_worker_is_killed_leaves_none_of_its_processes(
+    launcher: Any,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    network = tmp_path / "net.onnx"
+    shutil.copy(data / "net.onnx", network)
+    card = json.loads((data / "net.json").read_text())
+    card["input"]["overlap"] = 0.9  # takes minutes
+    network.with_suffix(".json").write_text(json.dumps(card))
+    int8 = tmp_path / "int8"
+    launcher.run(job_of(launcher.client, "quantize", **quantize(data, int8, patches=4))).wait(60)
+    scan = data / "large" / "head.nii.gz"
+    params = {"model": network, "quantized": int8, "scan": scan, "output": tmp_path / "report"}
+    job = launcher.run(job_of(launcher.client, "compare", **params))
+    until(lambda: len(workers()) == 3)  # a process that segments, to be measured
+    pids = workers()
+    os.kill(launcher.client.pid, signal.SIGKILL)
+    _fails(job, "worker.killed", 2)
+    wait_until_gone(pids, 1)
+    assert not (tmp_path / "report").exists()
+
+
+def test_the_real_worker_leads_a_group(slicer_worker: Any) -> None:  # noqa: F811
+    slicer_worker.run(job_of(slicer_worker.client, "models")).wait(60)
+    assert os.getpgid(slicer_worker.client.pid) == slicer_worker.client.pid
+
+
+# The worker hangs
+
+
+def test_a_worker_that_hangs_is_noticed_and_can_be_cancelled(
+    launcher: Any,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from MedPTQSlicerLib import workerClient
+
+    monkeypatch.setattr(workerClient, "STALL_SECONDS", 3)
+    job = _calibrating(launcher, data, tmp_path / "int8")
+    queued = launcher.run(job_of(launcher.client, "release"))
+    until(lambda: queued.stage == "Waiting for other work")
+    hung = workers()
+    os.kill(launcher.client.pid, signal.SIGSTOP)
+    until(lambda: job.isStalled, 8)
+    assert "wait, or cancel" in job.notice
+    assert job.notice in "\n".join(job.log)
+    assert not queued.isStalled
+    os.kill(launcher.client.pid, signal.SIGCONT)
+    until(lambda: not job.isStalled, 5)
+    assert job.notice == ""
+    os.kill(launcher.client.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.wait(5)
+    assert time.monotonic() - started < 2
+    wait_until_gone(hung, 1)
+    assert "released" in queued.wait(60)
+
+
+def test_a_worker_that_hangs_while_idle_is_noticed_by_the_next_request(
+    launcher: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from MedPTQSlicerLib import workerClient
+
+    monkeypatch.setattr(workerClient, "STALL_SECONDS", 1)
+    _next_one_works(launcher)
+    hung = workers()
+    os.kill(launcher.client.pid, signal.SIGSTOP)
+    job = launcher.run(job_of(launcher.client, "models"))
+    until(lambda: job.isStalled, 5)
+    job.cancel()
+    until(lambda: job.state == "cancelled", 1)
+    later = launcher.run(job_of(launcher.client, "models"))
+    assert "models" in later.wait(60)
+    wait_until_gone(hung, 1)
+
+
+def test_a_hung_worker_does_not_outlive_slicer(launcher: Any) -> None:  # noqa: F811
+    _next_one_works(launcher)
+    pids = workers()
+    os.kill(launcher.client.pid, signal.SIGSTOP)
+    launcher.stop()
+    wait_until_gone(pids, 0.1)
+
+
+# The worker does not start
+
+
+def test_there_is_no_such_python(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
+    _chosen(tmp_path / "no such" / "python")
+    jobs = [slicer_worker.run(job_of(slicer_worker.client, "models")) for _ in range(2)]
+    for job in jobs:
+        assert "no such" in _fails(job, "worker.no-python", 5).why
+    _chosen(Path(__file__))  # a file that is no program
+    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.no-python", 5)
+    _chosen(tmp_path)
+    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.no-python", 5)
+    from MedPTQSlicerLib.workerLaunch import setChosenPython
+
+    setChosenPython(None)
+    _next_one_works(slicer_worker)
+
+
+def test_a_python_without_the_packages(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    _chosen(tmp_path / "venv" / "bin" / "python")
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    error = _fails(job, "worker.packages", 30)
+    assert str(tmp_path / "venv") in error.why
+    assert "does not have the package" in error.why
+    assert "This computer" in error.todo
+    stderr = slicer_worker.client.stderr
+    assert error.why.rpartition(" ")[2] in stderr
+    assert "Traceback" in stderr
+
+
+def test_a_python_that_does_not_look_at_the_environment(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
+    isolated = write_program(
+        tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n'
+    )
+    _chosen(isolated)
+    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.incomplete", 30)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected", "why"),
+    [
+        ("raise ImportError('libfoo.so: cannot open')", "worker.packages", "libfoo.so"),
+        ("print 'Python 2'", "worker.start", "SyntaxError"),
+        ("import sys; sys.stderr.write('old glibc\\n'); sys.exit(9)", "worker.start", "old glibc"),
+        ("import os; os.kill(os.getpid(), 11)", "worker.start", "SIGSEGV"),
+        ("", "worker.start", "status 0"),
+        (f"{HELLO}\nhello(2)\ntime.sleep(600)", "worker.protocol", "protocol 2, not 1"),
+    ],
+)
+def test_a_python_that_cannot_run_it(
+    slicer_worker: Any,  # noqa: F811
+    tmp_path: Path,
+    code: str,
+    expected: str,
+    why: str,
+) -> None:
+    _program(tmp_path, code)
+    jobs = [slicer_worker.run(job_of(slicer_worker.client, "models")) for _ in range(2)]
+    for job in jobs:
+        assert why in _fails(job, expected, 20).why
+
+
+def test_a_python_that_says_nothing(
+    slicer_worker: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from MedPTQSlicerLib import workerClient
+
+    monkeypatch.setattr(workerClient, "HELLO_SECONDS", 2)
+    _program(tmp_path, "import time\ntime.sleep(600)")
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    assert "2 seconds" in _fails(job, "worker.silent", 10).why
+    until(lambda: workers() == [], 1)
+
+
+def test_a_package_that_is_found_missing_later(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
+    why = "of a fault in the program (ModuleNotFoundError)"
+    fault = {"code": "medptq.unexpected", "what": "The work", "why": why, "todo": "Try again"}
+    code = f"""{HELLO}
+hello(1)
+for line in sys.stdin:
+    id = json.loads(line)["id"]
+    say(id=id, error={{"code": -32603, "message": "", "data": {fault!r}}})
+"""
+    _program(tmp_path, code)
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    assert "This computer" in _fails(job, "worker.packages", 20).todo
+
+
+# Files
+
+
+def test_there_is_no_place_for_files(
+    slicer_worker: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from MedPTQSlicerLib import jobFolder
+
+    monkeypatch.setattr(jobFolder, "_roots", lambda: [Path("/proc"), Path("/proc/self")])
+    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
+    with pytest.raises(OutputError, match="no place for temporary files") as raised:
+        job.wait(5)
+    assert raised.value.code == "output.unwritable"
+    monkeypatch.undo()
+    _next_one_works(slicer_worker)
+
+
+def test_the_disk_is_full_while_a_volume_is_handed_over(
+    slicer_worker: Any,  # noqa: F811
+    gui: Any,
+) -> None:
+    import numpy as np
+
+    from MedPTQSlicerLib.jobFolder import jobFolder
+    from MedPTQSlicerLib.jobs import Job
+    from MedPTQSlicerLib.nrrd import writeNrrdSteps
+
+    def steps() -> Any:
+        with jobFolder() as folder:
+            yield from writeNrrdSteps(np.zeros((64, 256, 256), "f4"), np.eye(4), folder / "s.nrrd")
+
+    # A disk that is full after 10 MB, as far as this process is concerned.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, before[1]))
+    try:
+        job = slicer_worker.run(Job("Handing over", steps()))
+        with pytest.raises(OutputError, match="Free some space"):
+            job.wait(10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert left_in(Path(gui.app.temporaryPath)) == []
+
+
+def test_the_log_cannot_be_written(slicer_worker: Any) -> None:  # noqa: F811
+    slicer_worker.client.logFile.mkdir()
+    _next_one_works(slicer_worker)
+    assert list(slicer_worker.client.logFile.iterdir()) == []
+    slicer_worker.client.logFile.rmdir()
+
+
+# Slicer ends
+
+
+def test_slicer_is_killed(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    folder = Path("Slicer", "tmp")
+    command = [sys.executable, str(HOST), str(tmp_path), str(data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        pids = [int(pid) for pid in host.stdout.readline().split()]
+        assert len(pids) == 2  # a launcher and the worker
+        assert [name for name in left_in(tmp_path / folder) if name.startswith("medptq-job-")]
+        host.kill()
+    wait_until_gone(pids, 5)
+    left = left_in(tmp_path / folder)
+    assert len(left) == 2  # the job's folder and the worker's, which the next Slicer removes
+    with subprocess.Popen([*command, "next"], stdout=subprocess.PIPE, text=True) as after:
+        assert after.communicate(timeout=60)[0].split() == ["removed"]
+    assert left_in(tmp_path / folder) == []
