@@ -10,7 +10,6 @@ from slicer_panel import (  # noqa: F401 - fixtures
     Panel,
     calibrated,
     data,
-    gui,
     libraries,
     segmentations,
     slicer_worker,

@@ -118,7 +118,7 @@ def photograph(name: str) -> None:
     """Save what the main window shows, into the folder that MEDPTQ_SCREENSHOTS names."""
     folder = os.environ.get("MEDPTQ_SCREENSHOTS")
     if folder:
-        letItWork(0.3)
+        letItWork(1.0)
         path = Path(folder) / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         assert slicer.util.mainWindow().grab().save(str(path)), path
