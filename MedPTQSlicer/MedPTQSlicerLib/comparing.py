@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,8 @@ class ComparisonResult:
     volumeNode: vtkMRMLScalarVolumeNode
     fp32Segmentation: vtkMRMLSegmentationNode
     int8Segmentation: vtkMRMLSegmentationNode
-    fp32Labels: LabelArray
-    int8Labels: LabelArray
+    fp32Labels: LabelArray = field(repr=False)
+    int8Labels: LabelArray = field(repr=False)
     folder: JobFolder
 
     def close(self) -> None:

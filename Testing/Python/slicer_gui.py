@@ -134,18 +134,6 @@ class Gui:
             raise pythonqt.errors.pop(0)
 
 
-@pytest.fixture
-def gui(tmp_path: Path) -> Iterator[Gui]:
-    """A session with a main window."""
-    yield from session(tmp_path, main_window=True)
-
-
-@pytest.fixture
-def gui_without_window(tmp_path: Path) -> Iterator[Gui]:
-    """A session as with ``--no-main-window``: no window, no layout manager, no views."""
-    yield from session(tmp_path, main_window=False)
-
-
 def session(folder: Path, *, main_window: bool) -> Iterator[Gui]:
     """Begin a session, give it to a test, end it, and raise what nobody has looked at."""
     played = StandIn.begin(folder / "Slicer", main_window=main_window)

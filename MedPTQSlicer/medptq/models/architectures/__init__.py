@@ -1,0 +1,1 @@
+"""The segmentation networks that can be built by name, and loading their weights."""
