@@ -70,7 +70,7 @@ def test_the_folder_of_an_environment_means_its_python(bare: Path) -> None:
 
 def test_an_empty_environment_that_cannot_be_filled_is_not_taken(gui: Gui, bare: Path) -> None:
     error = _refused(bare, "python.packages")
-    assert "16 packages are missing: PyTorch" in error.why
+    assert "17 packages are missing: PyTorch" in error.why
     assert "no pip" in error.why
 
 

@@ -155,7 +155,7 @@ def test_from_red_to_installed(computer: Computer, index: PackageIndex, tmp_path
     _choose(python)
     computer.open()
     assert computer.light == "It does not work"
-    assert "16 packages are missing: PyTorch, OpenVINO, MONAI and 13 more" in computer.summary
+    assert "17 packages are missing: PyTorch, OpenVINO, MONAI and 14 more" in computer.summary
     assert computer.ui.computerMend.text == "Install what is missing…"
 
     computer.gui.dialogs.answer(qt.QMessageBox.Cancel)  # asked first, and a no is a no
