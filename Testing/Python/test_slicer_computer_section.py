@@ -163,7 +163,7 @@ def test_from_red_to_installed(computer: Computer, index: PackageIndex, tmp_path
     assert not computer.ui.computerMend.enabled  # not twice
     computer.ended("computer plan")
     question = computer.gui.dialogs.shown[-1]
-    assert "16 packages will be installed into the Python that you have chosen" in question.text
+    assert "17 packages will be installed into the Python that you have chosen" in question.text
     assert "127.0.0.1" in question.text
     assert len(question.details.splitlines()) == 16
     assert "openvino 2026.4.1" in question.details
