@@ -13,6 +13,7 @@ import pytest
 
 from medptq.errors import Cancelled, MedPTQError
 from slicer_gui import Gui
+from test_slicer_computer_verdict import NEEDED
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs programs with a shebang")
 
@@ -70,7 +71,7 @@ def test_the_folder_of_an_environment_means_its_python(bare: Path) -> None:
 
 def test_an_empty_environment_that_cannot_be_filled_is_not_taken(gui: Gui, bare: Path) -> None:
     error = _refused(bare, "python.packages")
-    assert "17 packages are missing: PyTorch" in error.why
+    assert f"{NEEDED} packages are missing: PyTorch" in error.why
     assert "no pip" in error.why
 
 
