@@ -128,7 +128,14 @@ def test_a_complete_python_is_given_to_the_doctor() -> None:
         ),
         (SLICERS, _facts(("torch",), writable=False), False, "PyTorch", "written to", None),
         (FOREIGN, _facts(("torch", "pip")), False, "PyTorch", "no pip", "back"),
-        (FOREIGN, _facts(packages={"pip": "21.2.4"}), False, f"{NEEDED} packages", "too old", "back"),
+        (
+            FOREIGN,
+            _facts(packages={"pip": "21.2.4"}),
+            False,
+            f"{NEEDED} packages",
+            "too old",
+            "back",
+        ),
     ],
 )
 def test_a_python_that_lacks_something_is_red_with_one_thing_to_do(
