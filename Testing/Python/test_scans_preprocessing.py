@@ -19,8 +19,8 @@ from scipy.spatial.transform import Rotation
 
 from medptq.errors import ScanError
 from medptq.scans.geometry import closest_axes
-from medptq.scans.prepared import PreparedScan
-from medptq.scans.preprocessing import prepare
+from medptq.scans.prepared import AxisMap, Located, PreparedScan
+from medptq.scans.preprocessing import Started, prepare
 from medptq.scans.reading import read_scan
 from medptq.scans.scan import Scan
 
@@ -215,17 +215,22 @@ def test_orient_crop_and_resize_together(code, axis_order, box, size, margin):
     np.testing.assert_allclose(resized.array[0], expected, atol=1e-4)
 
 
+def on_the_scans_grid(labels: np.ndarray) -> Located:
+    k, j, i = (AxisMap(n, 1.0, 0.0, length) for n, length in enumerate(labels.shape))
+    return Located(labels, (k, j, i), 0.0)
+
+
 @pytest.mark.parametrize("axis_order", ["IJK", "KJI"])
 def test_crop_to_model_covers_what_the_model_found(axis_order):
     scan = ramp()
     asked = []
 
-    def locate(asked_scan: Scan, model: str) -> np.ndarray:
-        asked.append((asked_scan, model))
+    def locate(started: Started, model: str) -> Located:
+        asked.append((started.scan, model))
         labels = np.zeros(scan.shape, np.uint8)
         labels[4:14, 5:9, 6:12] = 2
         labels[0, 0, 0] = 1
-        return labels
+        return on_the_scans_grid(labels)
 
     step = {"step": "crop_to_model", "model": "finder", "labels": [2], "margin": 0.1}
     for code in ("RAS", "PSR", "LIA"):
@@ -251,13 +256,55 @@ def test_crop_to_model_after_resampling():
         {"step": "resize", "size": [40, 31, 13]},
         {"step": "crop_to_model", "model": "finder", "margin": 0},
     ]
-    prepared = prepare(scan, steps, "IJK", lambda *_: labels)
+    prepared = prepare(scan, steps, "IJK", lambda *_: on_the_scans_grid(labels))
     for axis, (first, last) in zip((0, 1, 2), ((4, 14), (5, 9), (6, 12)), strict=True):
         along = next(found for found in prepared.axes if found.scan_axis == axis)
         edges = sorted(along.offset + along.scale * n for n in (-0.5, along.length - 0.5))
         assert edges[0] <= first - 0.5 + 1e-6
         assert edges[1] >= last - 0.5 - 1e-6
         assert edges[1] - edges[0] < last - first + 2 * abs(along.scale)
+
+
+def test_crop_to_model_where_it_was_found_on_another_grid():
+    scan = ramp()
+    # Two voxels of the scan to one along K, the other way along I.
+    axes = AxisMap(2, -1.0, scan.shape[2] - 1.0, scan.shape[2]), AxisMap(1, 1.0, 0.0, 11)
+    coarse = AxisMap(0, 2.0, 0.5, scan.shape[0] // 2)
+    labels = np.zeros([axis.length for axis in (*axes, coarse)], np.uint8)
+    labels[2:5, 3:6, 1:4] = 1
+    step = {"step": "crop_to_model", "model": "finder", "margin": 0}
+    prepared = prepare(scan, [step], "KJI", lambda *_: Located(labels, (*axes, coarse), 0.0))
+    indices = scan_indices(prepared)
+    last = scan.shape[2] - 1
+    assert [(n.min(), n.max()) for n in indices] == [(2, 7), (3, 5), (last - 4, last - 2)]
+
+
+@given(
+    first=st.sampled_from(["RAS", "LPI", "SRA"]),
+    other=st.sampled_from(["RAS", "LPI"]),
+    order=st.sampled_from(["IJK", "KJI"]),
+    clipped=st.booleans(),
+)
+def test_what_two_networks_begin_with_is_done_once_and_changes_nothing(
+    first, other, order, clipped
+):
+    scan = ramp()
+    low, high = (float(value) for value in np.percentile(scan.array, [20, 80]))
+    clip = [{"step": "clip", "low": low, "high": high}] if clipped else []
+    begin = [{"step": "orient", "to": first}, *clip]
+    finders = [{"step": "orient", "to": other}, *clip, {"step": "zscore"}]
+    before = scan.array.copy()
+
+    def locate(started: Started, _: str) -> Located:
+        together, apart = prepare(started, finders, order), prepare(scan, finders, order)
+        np.testing.assert_array_equal(together.array, apart.array)
+        assert together.axes == apart.axes
+        return on_the_scans_grid(np.ones(scan.shape, np.uint8))
+
+    step = {"step": "crop_to_model", "model": "finder", "margin": 0}
+    prepared = prepare(scan, [*begin, step], "KJI", locate)
+    np.testing.assert_array_equal(prepared.array, prepare(scan, begin, "KJI").array)
+    np.testing.assert_array_equal(scan.array, before)
 
 
 def test_no_steps_leave_the_voxels_as_they_are():
@@ -320,7 +367,7 @@ def test_scans_without_what_a_step_needs():
     }
     for code, steps in cases.items():
         with pytest.raises(ScanError) as caught:
-            prepare(scan, steps, "IJK", lambda *_: found_nothing)
+            prepare(scan, steps, "IJK", lambda *_: on_the_scans_grid(found_nothing))
         assert caught.value.code == code
 
 

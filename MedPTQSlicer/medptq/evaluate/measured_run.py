@@ -163,6 +163,7 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
     from medptq.inference.networks import model_of
     from medptq.inference.segmenting import segment_scan
     from medptq.inference.sessions import SessionPool
+    from medptq.scans.preprocessing import Started
     from medptq.scans.reading import read_scan
 
     reporter = Reporter()
@@ -182,7 +183,7 @@ def _run(request: Mapping[str, Any]) -> dict[str, Any]:
         session.run(patch)
         for step in model.preprocessing:
             if step["step"] == "crop_to_model":
-                locate(read_scan(source, model.channels), step["model"])
+                locate(Started(read_scan(source, model.channels)), step["model"])
         started = time.perf_counter()
         scan = read_scan(source, model.channels)
         loaded = time.perf_counter() - started

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from medptq.engines.protocol import Session
 from medptq.engines.selection import default_engine
-from medptq.inference.segmenting import segment_scan
+from medptq.inference.segmenting import locate_in_scan
 from medptq.inference.sessions import SessionPool
 from medptq.models.loading import load_model
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.scans.preprocessing import Locator
-from medptq.scans.scan import LabelArray, Scan
+from medptq.scans.prepared import Located
+from medptq.scans.preprocessing import Locator, Started
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def locator(pool: SessionPool, reporter: Reporter) -> Iterator[Locator]:
     opened: dict[str, tuple[SegmentationModel, Session]] = {}
     with contextlib.ExitStack() as sessions:
 
-        def locate(scan: Scan, model_id: str) -> LabelArray:
+        def locate(scan: Started, model_id: str) -> Located:
             if model_id not in opened:
                 model = load_model(model_id, reporter)
                 session = pool.session(model, default_engine(), "fp32", reporter)
@@ -34,6 +34,6 @@ def locator(pool: SessionPool, reporter: Reporter) -> Iterator[Locator]:
             model, opened_session = opened[model_id]
             # Silent but for cancelling: a bar for each scan's locating would only flicker.
             quiet = Reporter(cancelled=reporter.cancelled)
-            return segment_scan(model, opened_session, scan, locate=locate, reporter=quiet).labels
+            return locate_in_scan(model, opened_session, scan, locate=locate, reporter=quiet)
 
         yield locate

@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medptq.errors import ModelError
 from medptq.models.segmentation_model import Step
@@ -65,9 +65,19 @@ def _box(array: NDArray[Any]) -> tuple[slice, slice, slice]:
     return k, j, i
 
 
+def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Number the parts of a mask that share faces from 1, in their order in memory.
+
+    On one core it takes two thirds of the time of ``scipy.ndimage.label``, and it uses them all.
+    """
+    number = sitk.ConnectedComponentImageFilter()
+    components = number.Execute(sitk.GetImageFromArray(mask.view(np.uint8)))
+    return sitk.GetArrayFromImage(components), number.GetObjectCount()
+
+
 def _keep_largest_component(region: LabelArray, value: int) -> None:
     mask = region == value
-    components, count = ndimage.label(mask)
+    components, count = _components(mask)
     if count > 1:
         sizes = np.bincount(components[mask])
         region[mask & (components != sizes.argmax())] = 0
@@ -76,7 +86,7 @@ def _keep_largest_component(region: LabelArray, value: int) -> None:
 def _fill_holes(region: LabelArray, value: int) -> None:
     # Several times faster than scipy's binary_fill_holes, with the same result: all that is not
     # joined to the outside, which the padding makes the first component.
-    components, count = ndimage.label(np.pad(region != value, 1, constant_values=True))
+    components, count = _components(np.pad(region != value, 1, constant_values=True))
     if count > 1:
         region[(components[1:-1, 1:-1, 1:-1] > 1) & (region == 0)] = value
 

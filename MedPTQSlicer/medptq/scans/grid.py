@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from medptq.scans.geometry import closest_axes
 from medptq.scans.prepared import AxisMap
 from medptq.scans.scan import FloatArray, Scan
+from medptq.threads import in_shares
 
 AxisOrder: TypeAlias = Literal["IJK", "KJI"]
 Interpolation: TypeAlias = Literal["linear", "cubic", "nearest"]
@@ -31,11 +33,12 @@ _UNMOVED = 0.01
 class Grid:
     """The array and its axes; permuting, flipping, cropping and stretching keep the two in step.
 
-    It starts on the scan's own voxels without a copy, so ``array`` may be the scan's own memory:
+    It starts on the scan's own voxels without a copy, so ``array`` may be memory that others read:
     :meth:`own` gives an array that may be written to. Old arrays are let go as soon as the new one
     is there, because a CT at full size is 400 MB each.
 
     Attributes:
+        axis_order: Whether the network's D runs along the image's I axis or along its K axis.
         array: float32 [C, D, H, W], not always contiguous.
         axes: Where D, H and W lie in the scan.
     """
@@ -43,7 +46,8 @@ class Grid:
     def __init__(self, scan: Scan, axis_order: AxisOrder) -> None:
         order = (2, 1, 0) if axis_order == "IJK" else (0, 1, 2)
         self._scan = scan
-        self._axis_order = axis_order
+        self.axis_order = axis_order
+        self._lent = scan.array
         self.array: FloatArray = scan.array.transpose(0, *(1 + axis for axis in order))
         self.axes = _triple([AxisMap(axis, 1.0, 0.0, scan.shape[axis]) for axis in order])
 
@@ -64,10 +68,19 @@ class Grid:
         return self.array if self.array.flags.c_contiguous else _copied(self.array)
 
     def own(self) -> FloatArray:
-        """Return the array for writing to, copied if it is still the scan's memory."""
-        if np.may_share_memory(self.array, self._scan.array):
+        """Return the array for writing to, copied if it is memory that others read."""
+        if np.may_share_memory(self.array, self._lent):
             self.array = _copied(self.array)
         return self.array
+
+    def branch(self) -> Grid:
+        """Return another grid that starts where this one is, without a copy.
+
+        The branch does not write to this grid's array; let it go before this grid is used again.
+        """
+        branch = copy.copy(self)
+        branch._lent = self.array
+        return branch
 
     def orient(self, code: str) -> None:
         """Permute and flip the axes so that the image runs along ``code`` as nearly as possible.
@@ -77,7 +90,7 @@ class Grid:
                 them the network takes first.
         """
         runs = closest_axes(self._scan.ijk_to_ras)
-        letters = code if self._axis_order == "IJK" else code[::-1]
+        letters = code if self.axis_order == "IJK" else code[::-1]
         source, flipped = [], []
         for letter in letters:
             patient, way = PATIENT_AXES[letter]
@@ -179,10 +192,10 @@ class Grid:
 
 def _copied(array: FloatArray) -> FloatArray:
     """Copy to C order plane by plane: each fits the cache, several times as fast as all at once."""
-    copy = np.empty(array.shape, dtype=np.float32)
+    copied = np.empty(array.shape, dtype=np.float32)
     for h in range(array.shape[2]):
-        copy[:, :, h] = array[:, :, h]
-    return copy
+        copied[:, :, h] = array[:, :, h]
+    return copied
 
 
 def _interpolated(array: FloatArray, steps: Sequence[float], size: Sequence[int]) -> FloatArray:
@@ -197,15 +210,20 @@ def _interpolated(array: FloatArray, steps: Sequence[float], size: Sequence[int]
     )
     result = np.empty((len(array), *size), dtype=np.float32)
     for volume, target in zip(array, result, strict=True):
-        planes: dict[int, FloatArray] = {}
-        for plane, lower, upper, share in zip(target, d.lower, d.upper, d.share, strict=True):
-            planes = {
-                n: planes[n] if n in planes else w.between(h.between(volume[n], 0), 1)
-                for n in (lower, upper)
-            }
-            np.subtract(planes[upper], planes[lower], out=plane)
-            plane *= share
-            plane += planes[lower]
+
+        def stretch(share: range, volume: FloatArray = volume, target: FloatArray = target) -> None:
+            planes: dict[int, FloatArray] = {}
+            for place in share:
+                lower, upper, plane = d.lower[place], d.upper[place], target[place]
+                planes = {
+                    n: planes[n] if n in planes else w.between(h.between(volume[n], 0), 1)
+                    for n in (lower, upper)
+                }
+                np.subtract(planes[upper], planes[lower], out=plane)
+                plane *= d.share[place]
+                plane += planes[lower]
+
+        in_shares(stretch, len(target))
     return result
 
 

@@ -1,7 +1,7 @@
 """Changes of intensity, each in place on a float32 array [C, D, H, W] and channel by channel.
 
-Sums are taken in double precision and plane by plane: a CT has 10^8 voxels, too many for single
-precision and too many for a temporary array in double precision.
+Sums of more than a row are taken in double precision, and plane by plane: a CT has 10^8 voxels,
+too many for single precision and too many for a temporary array in double precision.
 """
 
 from __future__ import annotations
@@ -113,16 +113,16 @@ def zscore(array: FloatArray, *, nonzero: bool) -> None:
         ScanError: A channel has the same intensity everywhere (``constant``).
     """
     for channel in array:
-        count, total = 0, 0.0
-        for plane in channel:
-            values = plane[plane != 0] if nonzero else plane
-            count += values.size
-            total += float(values.sum(dtype=np.float64))
+        # Row by row in single precision, at twice the speed, and the rows in double.
+        count = int(np.count_nonzero(channel)) if nonzero else channel.size
+        total = sum(float(plane.sum(axis=1).sum(dtype=np.float64)) for plane in channel)
         mean = total / max(count, 1)
         squares = 0.0
         for plane in channel:
-            values = plane[plane != 0] if nonzero else plane
-            squares += float(np.square(values - mean, dtype=np.float64).sum())
+            moved = plane - np.float32(mean)
+            if nonzero:
+                moved[plane == 0] = 0.0
+            squares += float(np.einsum("hw,hw->h", moved, moved).sum(dtype=np.float64))
         deviation = float(np.sqrt(squares / max(count, 1)))
         if deviation <= np.finfo(np.float32).eps * abs(mean):
             raise ScanError(

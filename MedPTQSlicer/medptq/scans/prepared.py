@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medptq.scans.scan import FloatArray
+from medptq.scans.scan import FloatArray, LabelArray
 
 
 @dataclass(frozen=True)
@@ -41,3 +41,18 @@ class PreparedScan:
     array: FloatArray
     axes: tuple[AxisMap, AxisMap, AxisMap]
     scan_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Located:
+    """What a model found in a scan, on the model's own grid.
+
+    Attributes:
+        labels: Label map, axes [D, H, W] in the order of the model's card.
+        axes: For D, H and W, where they lie in the scan.
+        seconds: How long the network ran.
+    """
+
+    labels: LabelArray
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    seconds: float

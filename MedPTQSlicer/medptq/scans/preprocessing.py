@@ -46,15 +46,46 @@ import numpy as np
 from medptq.errors import ScanError
 from medptq.scans import intensity
 from medptq.scans.grid import PATIENT_AXES, AxisOrder, Grid
-from medptq.scans.prepared import PreparedScan
-from medptq.scans.scan import LabelArray, Scan
+from medptq.scans.prepared import Located, PreparedScan
+from medptq.scans.scan import Scan
 
 Step: TypeAlias = Mapping[str, Any]
-Locator: TypeAlias = Callable[[Scan, str], LabelArray]
+
+
+class Started:
+    """A scan whose first steps of preprocessing are done, for networks that begin with the same.
+
+    Args:
+        scan: The scan.
+        grid: It after the steps.
+        done: The steps.
+    """
+
+    def __init__(self, scan: Scan, grid: Grid | None = None, done: Sequence[Step] = ()) -> None:
+        self.scan = scan
+        self._grid = grid
+        self._done = list(done)
+
+    def begin(self, steps: Sequence[Step], axis_order: AxisOrder) -> tuple[Grid, Sequence[Step]]:
+        """Return a grid to go on with, and the steps that are still to do on it."""
+        count = len(self._done)
+        if (
+            self._grid is not None
+            and self._grid.axis_order == axis_order
+            and list(steps[:count]) == self._done
+        ):
+            return self._grid.branch(), steps[count:]
+        return Grid(self.scan, axis_order), steps
+
+
+Locator: TypeAlias = Callable[[Started, str], Located]
 
 
 def prepare(
-    scan: Scan, steps: Sequence[Step], axis_order: AxisOrder, locate: Locator | None = None
+    scan: Scan | Started,
+    steps: Sequence[Step],
+    axis_order: AxisOrder,
+    locate: Locator | None = None,
 ) -> PreparedScan:
     """Prepare a scan for a network.
 
@@ -62,12 +93,12 @@ def prepare(
     takes more). Where no step changes the voxels, the result shares the scan's memory.
 
     Args:
-        scan: The scan; it is not changed.
+        scan: The scan, or one that has been started on; it is not changed.
         steps: The steps in order, as the module's documentation lists them.
         axis_order: ``"IJK"`` if the network's D runs along the image's I axis, ``"KJI"`` if along
             its K axis.
-        locate: Runs the model of an id on a scan and returns its label map [K, J, I]; for the step
-            ``crop_to_model``.
+        locate: Runs the model of an id on a scan that has been started on, and returns what it
+            found; for the step ``crop_to_model``.
 
     Returns:
         The network's input, and where its axes lie in the scan.
@@ -77,8 +108,10 @@ def prepare(
             nothing is left after cropping (``foreground``, ``not-found``) or to normalize
             (``constant``).
     """
-    work = _Work(scan, Grid(scan, axis_order), locate)
-    for step in steps:
+    started = scan if isinstance(scan, Started) else Started(scan)
+    grid, remaining = started.begin(steps, axis_order)
+    work = _Work(started.scan, grid, list(steps[: len(steps) - len(remaining)]), locate)
+    for step in remaining:
         name = step.get("step")
         function = _STEPS.get(name) if isinstance(name, str) else None
         if function is None:
@@ -96,13 +129,15 @@ def prepare(
             function(work, **arguments)
         except _ArgumentError as error:
             raise _step_error(name, str(error)) from error
-    return PreparedScan(work.grid.contiguous(), work.grid.axes, scan.shape)
+        work.done.append(step)
+    return PreparedScan(work.grid.contiguous(), work.grid.axes, started.scan.shape)
 
 
 @dataclass(frozen=True)
 class _Work:
     scan: Scan
     grid: Grid
+    done: list[Step]
     locate: Locator | None
 
 
@@ -203,9 +238,9 @@ def _crop_to_model(work: _Work, *, model: object, margin: object, labels: object
     wanted = None if labels is None else _numbers("labels", labels, None)
     if work.locate is None:
         raise _ArgumentError("no model can be run here to find the region")
-    found = work.locate(work.scan, model)
-    mask = found > 0 if wanted is None else np.isin(found, wanted)
-    # Seen along K and along J; what is seen along I takes longer and adds nothing.
+    found = work.locate(Started(work.scan, work.grid, work.done), model)
+    mask = found.labels > 0 if wanted is None else np.isin(found.labels, wanted)
+    # Seen along D and along H; what is seen along W takes longer and adds nothing.
     from_above, from_front = (np.logical_or.reduce(mask, axis) for axis in (0, 1))
     hits = from_front.any(axis=1), from_above.any(axis=1), from_front.any(axis=0)
     if not hits[0].any():
@@ -215,12 +250,17 @@ def _crop_to_model(work: _Work, *, model: object, margin: object, labels: object
             why=f"the model {model} did not find it in the scan",
             todo="Check that the scan shows the region that the model was made for",
         )
+    edges = {}
+    for axis, hit in zip(found.axes, map(np.flatnonzero, hits), strict=True):
+        # The outer edges of the box, in voxels of the scan.
+        edges[axis.scan_axis] = [
+            axis.offset + axis.scale * edge for edge in (hit[0] - 0.5, hit[-1] + 0.5)
+        ]
     box = []
     for axis in work.grid.axes:
-        hit = np.flatnonzero(hits[axis.scan_axis])
-        # The outer edges of the box, on the network's grid, counted from its first edge.
+        # On the network's grid, counted from its first edge.
         first, last = sorted(
-            (edge - axis.offset) / axis.scale + 0.5 for edge in (hit[0] - 0.5, hit[-1] + 0.5)
+            (edge - axis.offset) / axis.scale + 0.5 for edge in edges[axis.scan_axis]
         )
         more = share * (last - first)
         box.append(
