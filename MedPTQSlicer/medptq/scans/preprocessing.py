@@ -41,10 +41,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-import numpy as np
-
 from medptq.errors import ScanError
 from medptq.scans import intensity
+from medptq.scans.cropping import foreground_box, located_box
 from medptq.scans.grid import PATIENT_AXES, AxisOrder, Grid
 from medptq.scans.prepared import Located, PreparedScan
 from medptq.scans.scan import Scan
@@ -203,30 +202,15 @@ def _crop_foreground(work: _Work, *, above: object, margin_mm: object = 0.0) -> 
     threshold, margin = _number("above", above), _number("margin_mm", margin_mm)
     if margin < 0:
         raise _ArgumentError("'margin_mm' is below 0")
-    grid = work.grid
-    # Plane by plane, so that no mask of the whole scan is made.
-    found = np.array([_extent_of(plane > threshold) for plane in np.moveaxis(grid.array, 1, 0)])
-    planes = np.flatnonzero(found[:, 1] > 0)
-    if not planes.size:
+    box = foreground_box(work.grid, threshold, margin)
+    if box is None:
         raise ScanError(
             "foreground",
             "The scan cannot be cropped to its foreground",
             why=f"none of its voxels is above {threshold:g}",
             todo="Check that the scan is of the kind that the model was made for",
         )
-    found = found[planes]
-    box = [
-        (int(planes[0]), int(planes[-1]) + 1),
-        (int(found[:, 0].min()), int(found[:, 1].max())),
-        (int(found[:, 2].min()), int(found[:, 3].max())),
-    ]
-    margins = [math.ceil(margin / spacing - 1e-6) for spacing in grid.spacing]
-    grid.crop(
-        [
-            (max(0, first - more), min(length, last + more))
-            for (first, last), more, length in zip(box, margins, grid.size, strict=True)
-        ]
-    )
+    work.grid.crop(box)
 
 
 def _crop_to_model(work: _Work, *, model: object, margin: object, labels: object = None) -> None:
@@ -239,35 +223,13 @@ def _crop_to_model(work: _Work, *, model: object, margin: object, labels: object
     if work.locate is None:
         raise _ArgumentError("no model can be run here to find the region")
     found = work.locate(Started(work.scan, work.grid, work.done), model)
-    mask = found.labels > 0 if wanted is None else np.isin(found.labels, wanted)
-    # Seen along D and along H; what is seen along W takes longer and adds nothing.
-    from_above, from_front = (np.logical_or.reduce(mask, axis) for axis in (0, 1))
-    hits = from_front.any(axis=1), from_above.any(axis=1), from_front.any(axis=0)
-    if not hits[0].any():
+    box = located_box(work.grid, found, wanted, share)
+    if box is None:
         raise ScanError(
             "not-found",
             "The scan cannot be cropped to the region of interest",
             why=f"the model {model} did not find it in the scan",
             todo="Check that the scan shows the region that the model was made for",
-        )
-    edges = {}
-    for axis, hit in zip(found.axes, map(np.flatnonzero, hits), strict=True):
-        # The outer edges of the box, in voxels of the scan.
-        edges[axis.scan_axis] = [
-            axis.offset + axis.scale * edge for edge in (hit[0] - 0.5, hit[-1] + 0.5)
-        ]
-    box = []
-    for axis in work.grid.axes:
-        # On the network's grid, counted from its first edge.
-        first, last = sorted(
-            (edge - axis.offset) / axis.scale + 0.5 for edge in edges[axis.scan_axis]
-        )
-        more = share * (last - first)
-        box.append(
-            (
-                max(0, math.floor(first - more + 1e-6)),
-                min(axis.length, math.ceil(last + more - 1e-6)),
-            )
         )
     if any(first >= last for first, last in box):
         raise _ArgumentError(f"an earlier step has cropped away what {model} finds")
@@ -312,15 +274,6 @@ def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _ArgumentError(f"'{key}' is {value!r}; it takes true or false")
     return value
-
-
-def _extent_of(plane: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[int, int, int, int]:
-    """Return the first and past-the-last row and column of a mask [C, H, W]; zeros if empty."""
-    rows = np.flatnonzero(plane.any(axis=(0, 2)))
-    columns = np.flatnonzero(plane.any(axis=(0, 1)))
-    if not rows.size:
-        return 0, 0, 0, 0
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _step_error(name: object, why: str) -> ScanError:
