@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medptq.artifacts import sha256_of
 from medptq.errors import ModelError
 from medptq.models.archive import extract_member
+from medptq.models.built_network import BuiltNetwork
 from medptq.models.card import EXAMPLE, read_card
 from medptq.models.catalogue import CatalogueEntry, entry, has_entry, unknown_model
 from medptq.models.checked_json import refused
@@ -23,6 +25,9 @@ from medptq.models.library import has_network, load_network, read_network
 from medptq.models.network_cache import cached_graph, cached_network
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _SILENT = Reporter()
 _TORCHSCRIPT = (".ts", ".pt")
@@ -105,7 +110,7 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
                 archive, file = file, Path(folder) / "network"
                 extract_member(archive, download.member, file, reporter)
             if found.format == "torchscript":
-                return _export(file, model, reporter)
+                return _export_torchscript(file, model, reporter)
             shutil.copyfile(file, model.onnx)
         _check(model)
         return {}
@@ -113,7 +118,14 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
     return cached_network(found.model(Path()), _source_digest(found), make, reporter)
 
 
+# How to tell another program's files by their path, and how to read them.
+_READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Reporter], BuiltNetwork]], ...] = ()
+
+
 def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:
+    for is_one, read in _READERS:
+        if is_one(path):
+            return _load_built(read(path, reporter), reporter)
     suffix = path.suffix.lower()
     if suffix not in NETWORK_SUFFIXES:
         raise _unknown(path)
@@ -133,18 +145,30 @@ def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:
         return model
 
     def make(model: SegmentationModel) -> dict[str, Any]:
-        return _export(path, model, reporter)
+        return _export_torchscript(path, model, reporter)
 
     return cached_network(model, sha256_of(path), make, reporter)
 
 
-def _export(file: Path, model: SegmentationModel, reporter: Reporter) -> dict[str, Any]:
-    """Export a TorchScript file to ``model.onnx``, and check it against the card."""
-    from medptq.models.export import export_onnx
+def _load_built(built: BuiltNetwork, reporter: Reporter) -> SegmentationModel:
+    def make(model: SegmentationModel) -> dict[str, Any]:
+        return _export(built.build(), model, reporter)
+
+    return cached_network(built.model, built.digest, make, reporter)
+
+
+def _export_torchscript(file: Path, model: SegmentationModel, reporter: Reporter) -> dict[str, Any]:
     from medptq.models.torchscript import load_torchscript
 
+    return _export(load_torchscript(file), model, reporter)
+
+
+def _export(network: nn.Module, model: SegmentationModel, reporter: Reporter) -> dict[str, Any]:
+    """Export a network to ``model.onnx``, and check it against the card."""
+    from medptq.models.export import export_onnx
+
     shape = (1, model.channels, *model.patch_size)
-    report = export_onnx(load_torchscript(file), shape, model.onnx, reporter)
+    report = export_onnx(network, shape, model.onnx, reporter)
     _check(model)
     return {
         "opset": report.opset,
