@@ -47,7 +47,7 @@ class MedPTQTimingTest(slicer_testing.SlicerTestCase):
         from MedPTQSlicerLib.background import background
         from MedPTQSlicerLib.segmentationRun import runOf
 
-        self.widget.logic.calibrate(model, scans).wait(PATIENCE_SECONDS)
+        self.widget.logic.calibrate(model, scans).wait(5 * PATIENCE_SECONDS)
         background().stop()  # so that the first time is a cold one
         self.choose(model)
         ui = self.widget.ui
