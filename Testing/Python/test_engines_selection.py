@@ -4,8 +4,10 @@ import platform
 import sys
 
 import pytest
+import torch
 
 from medptq.engines.selection import default_engine, engines, get_engine, usable_engines
+from medptq.engines.tensorrt_library import unusable_because
 from medptq.errors import EngineError
 
 
@@ -31,10 +33,15 @@ def test_pytorch_is_the_default_without_openvino(monkeypatch):
     assert error.value.code == "engine.unavailable"
 
 
-def test_tensorrt_is_a_known_name_that_cannot_be_used_yet():
-    with pytest.raises(EngineError, match="no TensorRT engine yet") as error:
+def test_tensorrt_says_why_it_cannot_be_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    unusable_because.cache_clear()
+    assert "tensorrt" in engines()
+    assert "tensorrt" not in usable_engines()
+    with pytest.raises(EngineError, match="no NVIDIA GPU") as error:
         get_engine("tensorrt")
     assert error.value.code == "engine.unavailable"
+    unusable_because.cache_clear()
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():

@@ -83,6 +83,21 @@ def test_the_fastest_is_taken_and_the_hopeless_run_once(twin):
     assert slow.runs == 1
 
 
+def test_tensorrt_in_fp32_is_only_built_if_it_is_asked_for(twin):
+    tensorrt = Timed("tensorrt", 0.0, ("int8", "fp16", "fp32"))
+    engines = {"tensorrt": tensorrt, "pytorch": Timed("pytorch", 0.5, ("fp32",))}
+    tried: list[str] = []
+    build = tensorrt.build
+    tensorrt.build = lambda request, *rest: (
+        tried.append(request.precision),
+        build(BuildRequest(request.onnx, "fp32", request.input_shape), *rest),
+    )
+    chosen = choose(twin, engines, None, Reporter())
+    assert (chosen.engine, chosen.precision) in {("tensorrt", "int8"), ("tensorrt", "fp16")}
+    assert tried == ["int8", "fp16"]
+    assert choose(twin, {"tensorrt": tensorrt}, "fp32", Reporter()).precision == "fp32"
+
+
 @pytest.mark.parametrize(("share", "precision"), [(0.999, "int8"), (0.95, "fp32")])
 def test_int8_is_taken_if_it_agrees(twin, share, precision):
     warnings: list[str] = []

@@ -26,6 +26,8 @@ _RUNS = 5
 # Largest error of the proof network, as a share of its largest output. INT8 engines compute the
 # same Q/DQ graph as the reference: only values that round to the neighbouring step differ.
 _TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 5e-3, "int8": 3e-2}
+_TOLERANCE_OF_TF32 = 2e-3
+"""For FP32 on NVIDIA's GPUs, whose libraries by default multiply it with ten bits of mantissa."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,25 @@ def prove(engine: Engine, precision: Precision) -> Proof:
         return Proof(precision, "failed", reason=f"{type(error).__name__}: {error}")
     difference = float((found - expected).abs().max() / expected.abs().max())
     reason = ""
-    if not difference <= _TOLERANCE[precision]:
+    if not difference <= _tolerance(engine, precision):
         reason = f"its output differs from PyTorch's by {difference:.1%}"
-    elif not layers.get(precision) and engine.name != reference.name:
+    elif not layers.get(precision) and not _runs_it_otherwise(engine, precision):
         reason = f"it ran no layer at {precision}"
     return Proof(precision, "wrong" if reason else "ok", milliseconds, difference, layers, reason)
+
+
+def _tolerance(engine: Engine, precision: Precision) -> float:
+    if precision == "fp32" and engine.availability().on_gpu:
+        return _TOLERANCE_OF_TF32
+    return _TOLERANCE[precision]
+
+
+def _runs_it_otherwise(engine: Engine, precision: Precision) -> bool:
+    """Tell whether no layer of that precision is no fault of the engine's.
+
+    PyTorch simulates INT8; TensorRT takes FP16 instead where it has measured that to be faster.
+    """
+    return engine.name == "pytorch" or (engine.name == "tensorrt" and precision == "int8")
 
 
 def _session(engine: Engine, request: BuildRequest) -> Session:

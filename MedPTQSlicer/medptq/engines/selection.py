@@ -8,12 +8,14 @@ import platform
 from medptq.engines.openvino import OpenVINOEngine
 from medptq.engines.protocol import Availability, Engine, Precision
 from medptq.engines.pytorch import PyTorchEngine
+from medptq.engines.tensorrt import TensorRTEngine
 from medptq.errors import EngineError
 
 
 @functools.cache
 def _engines() -> dict[str, Engine]:
-    return {engine.name: engine for engine in (OpenVINOEngine(), PyTorchEngine())}
+    every: tuple[Engine, ...] = (OpenVINOEngine(), PyTorchEngine(), TensorRTEngine())
+    return {engine.name: engine for engine in every}
 
 
 def engines() -> dict[str, Engine]:
@@ -43,13 +45,6 @@ def get_engine(name: str) -> Engine:
         EngineError: There is none, or it cannot be used here.
     """
     names = " or ".join(_engines())
-    if name == "tensorrt":
-        raise EngineError(
-            "unavailable",
-            "TensorRT cannot be used",
-            why="this version of the program has no TensorRT engine yet",
-            todo=f"Choose {names}",
-        )
     if name not in _engines():
         raise EngineError(
             "unknown",
@@ -80,8 +75,13 @@ def require_usable(engine: Engine) -> Availability:
 
 
 def default_engine() -> Engine:
-    """Return the engine that is likely the fastest here: OpenVINO on x86, PyTorch elsewhere."""
+    """Return the engine that is likely the fastest here.
+
+    That is TensorRT where there is a GPU for it, else OpenVINO on x86, else PyTorch.
+    """
     usable = usable_engines()
+    if "tensorrt" in usable:
+        return usable["tensorrt"]
     if "openvino" in usable and platform.machine() in ("x86_64", "AMD64"):
         return usable["openvino"]
     return usable["pytorch"]

@@ -68,7 +68,9 @@ def choose(
         (engine, offered)
         for engine in engines.values()
         for offered in engine.availability().precisions
-        if offered == (precision or offered) and _is_offered(network, offered, precision, reporter)
+        if offered == (precision or offered)
+        and (precision or _may_win(engine, offered))
+        and _is_offered(network, offered, precision, reporter)
     ]
     if len(ways) == 1:
         engine, offered = ways[0]
@@ -98,6 +100,16 @@ def choose(
     with contextlib.suppress(OutputError), atomic_file(memory, overwrite=True) as part:
         write_json(part, asdict(chosen))
     return chosen
+
+
+def _may_win(engine: Engine, precision: Precision) -> bool:
+    """Tell whether a way may be the fastest; others are not built for nothing.
+
+    TensorRT takes minutes to build, and its FP16 runs faster than its FP32. Where FP16 does
+    not do, PyTorch's FP32 is there.
+    """
+    offers_faster = "fp16" in engine.availability().precisions
+    return not (engine.name == "tensorrt" and precision == "fp32" and offers_faster)
 
 
 def _is_offered(
