@@ -14,12 +14,19 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from medptq.errors import ModelError
-from medptq.models.card import Card, model_of
-from medptq.models.checked_json import check, read_json
+from medptq.models.card import EXAMPLE, Card, model_of
+from medptq.models.checked_json import check, read_json, refused
+from medptq.models.label_entries import entry_of
 from medptq.models.segmentation_model import Provenance, SegmentationModel
 
 _FOLDER = Path(__file__).with_name("catalogue")
-_OWN_FIELDS = ("format", "role", "download")
+_OWN_FIELDS = ("format", "role", "download", "untested")
+ARCHIVES = ("monai-bundle", "nnunet")
+"""The formats that say themselves how scans are prepared: the entry has no whole card."""
+_CARD_OF_ARCHIVES = {
+    *("schema", "id", "title", "task", "modality", "region", "labels"),
+    *("source", "licence", "citation"),
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: its path there, and its SHA-256."""
+    """A file in an archive: its path there, and its SHA-256, or "" if the archive's is enough."""
 
     path: str
     sha256: str
@@ -44,10 +51,11 @@ class Download:
 
     Attributes:
         file: Name of the file that is downloaded.
-        sha256: Its SHA-256.
-        size_mb: Its size in MB (10^6 bytes), rounded.
+        sha256: Its SHA-256, or "" if its publisher does not give it.
+        size_mb: Its size in MB (10^6 bytes), rounded, or 0 if its publisher does not give it.
         origin: The release that it belongs to, or its URL.
-        member: Which of its members the network is, if it is an archive.
+        member: Which of its members the network is, if it is an archive of which only that counts.
+        sha1: Its SHA-1, where its publisher gives only that.
     """
 
     file: str
@@ -55,6 +63,7 @@ class Download:
     size_mb: float
     origin: Release | str
     member: Member | None = None
+    sha1: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,9 @@ class CatalogueEntry:
         role: ``"model"`` if it is offered to users, ``"locator"`` if it only finds where another
             one shall look.
         download: Where its file comes from.
-        card: The whole card.
+        card: The whole card; of :data:`ARCHIVES` what is known of it before they are downloaded,
+            without ``input`` and ``preprocessing``.
+        untested: Why nobody here has tried it, or "" if it was tried.
     """
 
     id: str
@@ -81,13 +92,14 @@ class CatalogueEntry:
     modality: str
     region: str
     provenance: Provenance
-    format: Literal["torchscript", "onnx"]
+    format: Literal["torchscript", "onnx", "checkpoint", "monai-bundle", "nnunet"]
     role: Literal["model", "locator"]
     download: Download
     card: Card = field(repr=False)
+    untested: str = ""
 
     def model(self, onnx: Path) -> SegmentationModel:
-        """Return the model whose graph lies at ``onnx``."""
+        """Return the model whose graph lies at ``onnx``; not for :data:`ARCHIVES`."""
         return model_of(self.card, onnx, _about(self.id))
 
 
@@ -136,7 +148,15 @@ def read_entry(path: Path) -> CatalogueEntry:
     own = {key: content[key] for key in _OWN_FIELDS if key in content}
     check(own, "catalogue", about)
     card = {key: value for key, value in content.items() if key not in _OWN_FIELDS}
-    model = model_of(card, path, about)
+    if own["format"] in ARCHIVES:
+        extra = sorted(card.keys() - _CARD_OF_ARCHIVES)
+        if extra:
+            raise refused(about, f'"{extra[0]}" is in the files of the format "{own["format"]}"')
+        model = model_of({**EXAMPLE, **card}, path, about)
+    else:
+        model = model_of(card, path, about)
+        if ("network" in card) != (own["format"] == "checkpoint"):
+            raise refused(about, 'checkpoints have the field "network", and no other formats')
     return CatalogueEntry(
         id=model.id,
         title=model.title,
@@ -147,7 +167,8 @@ def read_entry(path: Path) -> CatalogueEntry:
         format=own["format"],
         role=own["role"],
         download=_download(own["download"]),
-        card=card,
+        card=card | {"labels": [entry_of(label) for label in model.labels]},
+        untested=own.get("untested", ""),
     )
 
 
@@ -164,8 +185,17 @@ def _download(content: Mapping[str, Any]) -> Download:
     else:
         origin = content["url"]
         file = PurePosixPath(urlsplit(content["url"]).path).name
-    member = Member(content["member"], content["member_sha256"]) if "member" in content else None
-    return Download(file, content["sha256"], float(content["size_mb"]), origin, member)
+    member = (
+        Member(content["member"], content.get("member_sha256", "")) if "member" in content else None
+    )
+    return Download(
+        file,
+        content.get("sha256", ""),
+        float(content.get("size_mb", 0)),
+        origin,
+        member,
+        content.get("sha1", ""),
+    )
 
 
 def _about(model_id: str) -> str:
