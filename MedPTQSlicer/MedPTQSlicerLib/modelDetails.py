@@ -55,8 +55,11 @@ def html(model: ModelState) -> str:
     if model.labels:
         rows.append(_structures(model.labels))
     rows.append(_int8(model.int8))
-    if not model.isDownloaded and model.sizeMb is not None:
-        rows.append(f"It is downloaded on its first use ({sizeText(model.sizeMb)}).")
+    if model.untested:
+        rows.append(f"<b>Not tried by us:</b> {escape(model.untested)}")
+    if not model.isDownloaded:
+        size = f" ({sizeText(model.sizeMb)})" if model.sizeMb is not None else ""
+        rows.append(f"It is downloaded on its first use{size}.")
     rows.append(f"Licence: {escape(model.licence) or 'not stated'}.{_source(model.source)}")
     if model.citation:
         rows.append(f'Cite: {escape(_shortened(model.citation))} <a href="{COPY}">Copy</a>')

@@ -22,7 +22,7 @@ LAST_MODEL = "MedPTQSlicer/Model"
 """The model that was chosen last, in the user's settings: new scenes begin with it."""
 
 _IMPORT_FOLDER = "MedPTQSlicer/ImportFolder"  # of the user's settings
-_NETWORK_FILES = "Networks (*.onnx *.ts *.pt *.zip);;All files (*)"
+_NETWORK_FILES = "Networks (*.onnx *.ts *.pt *.pth *.ckpt *.zip);;All files (*)"
 _FEWEST_ROWS, _MOST_ROWS = 3, 8  # that are seen at once
 _WIDEST_COLUMN = 150
 _HEADING_HEIGHT, _ROW_HEIGHT = 46, 18  # in pixels; with the scroll bar
@@ -180,8 +180,9 @@ class ModelSection:
         self._onSearch()
 
     def _chooseFirst(self) -> None:
-        """Choose the only model there is, so that nobody has to."""
-        selection, models = self._selection, self._selection.models or ()
+        """Choose the only model there is of those that were tried, so that nobody has to."""
+        selection = self._selection
+        models = [model for model in selection.models or () if not model.untested]
         if len(models) == 1 and selection.model is None and not selection.isLooking:
             self._choose(models[0].id)
 

@@ -45,12 +45,14 @@ class ModelState:
         licence: Its licence, or ``""``.
         source: Where it comes from, or ``""``.
         citation: How to cite it, or ``""``.
-        card: The whole card; empty if the model is damaged.
+        card: The whole card; empty if the model is damaged, and of an archive of the catalogue
+            that was not opened yet without ``input`` and ``preprocessing``.
         isImported: Whether the user brought it.
         isDownloaded: Whether its file is on this machine.
         isFp32Ready: Whether an FP32 engine is built for this machine.
         int8: Its INT8 twin, or None if it was not calibrated.
         problem: What of it cannot be used and why; ``""`` if nothing.
+        untested: Why nobody who made this program has tried it; ``""`` if it was tried.
     """
 
     id: str
@@ -69,6 +71,7 @@ class ModelState:
     isFp32Ready: bool
     int8: Int8State | None
     problem: str = ""
+    untested: str = ""
 
     @property
     def stateText(self) -> str:
@@ -77,17 +80,19 @@ class ModelState:
             return "Damaged"
         if self.int8 is not None:
             return "INT8 ready" if self.int8.isReady else "INT8, not built here yet"
-        return "FP32" if self.isDownloaded else "Not downloaded"
+        if self.isDownloaded:
+            return "FP32"
+        return "Not downloaded, not tried by us" if self.untested else "Not downloaded"
 
     @property
     def channels(self) -> int:
         """Channels that a scan must have."""
-        return int(self.card["input"].get("channels", 1)) if self.card else 1
+        return int(self.card.get("input", {}).get("channels", 1))
 
     @property
     def takesWholeScan(self) -> bool:
         """Whether every scan is resized to one patch."""
-        if not self.card:
+        if "input" not in self.card:
             return False
         patch = self.card["input"]["patch_size"]
         steps = self.card["preprocessing"]
@@ -123,4 +128,5 @@ def modelStateOf(row: Mapping[str, Any]) -> ModelState:
             sizeMb=int8["mb"],
         ),
         problem=row["problem"],
+        untested=row["untested"],
     )

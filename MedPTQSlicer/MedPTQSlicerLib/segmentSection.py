@@ -129,9 +129,10 @@ class SegmentSection:
     def _whatComesFirst(self) -> str:
         """Return what the first use has to do before, or ``""``."""
         model = self._selection.model
-        if model is None or model.sizeMb is None or model.isDownloaded:
+        if model is None or model.isDownloaded:
             return ""
-        return f"{model.title} is downloaded first ({sizeText(model.sizeMb)})."
+        size = f" ({sizeText(model.sizeMb)})" if model.sizeMb is not None else ""
+        return f"{model.title} is downloaded first{size}."
 
     def _onApply(self, *_: object) -> None:
         state, model = self._state, self._selection.model

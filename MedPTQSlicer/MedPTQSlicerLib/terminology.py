@@ -39,7 +39,8 @@ def terminologyOf(coding: Coding | None) -> str:
     """Return a segment's terminology entry in Slicer's serialized form.
 
     Args:
-        coding: What the segment is; without one it is a tissue, as Slicer's own new segments are.
+        coding: What the segment is, with its side or another modifier, and the region it lies in;
+            without a coding it is a tissue, as Slicer's own new segments are.
 
     Returns:
         ``context~category~type~type modifier~region context~region~region modifier``, each of the
@@ -51,11 +52,23 @@ def terminologyOf(coding: Coding | None) -> str:
     """
     coding = coding or _TISSUE
     category = _CATEGORY_OF.get(coding.code, _ANATOMY)
-    concepts = (_serialized(category), _serialized(coding), "^^")
-    return "~".join((_CONTEXT, *concepts, _REGION_CONTEXT, "^^", "^^"))
+    region = coding.region
+    return "~".join(
+        (
+            _CONTEXT,
+            _serialized(category),
+            _serialized(coding),
+            _serialized(coding.modifier),
+            _REGION_CONTEXT,
+            _serialized(region),
+            _serialized(region.modifier if region else None),
+        )
+    )
 
 
-def _serialized(coding: Coding) -> str:
+def _serialized(coding: Coding | None) -> str:
+    if coding is None:
+        return "^^"
     # The form has no way to write its own separators, nor a segmentation's file to write "|".
     meaning = coding.meaning.translate(str.maketrans("~^|", "   "))
     return f"{coding.scheme}^{coding.code}^{meaning}"

@@ -69,7 +69,7 @@ def modalityOf(volumeNode: vtkMRMLScalarVolumeNode) -> str | None:
 
 
 def _channelWarnings(card: Card) -> list[str]:
-    channels = card["input"].get("channels", 1)
+    channels = card.get("input", {}).get("channels", 1)
     if channels == 1:
         return []
     return [f"{_title(card)} takes {channels} images at once, and this is one."]
@@ -119,9 +119,10 @@ def _sizeWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
 def _modelSpacing(card: Card) -> list[tuple[float, float]] | None:
     """Return, along R, A and S, the model's voxel size and the size of its patch, in mm.
 
-    None if it resizes every scan to its patch, or does not say how its axes lie in the patient.
+    None if it resizes every scan to its patch, does not say how its axes lie in the patient, or is
+    an archive of the catalogue that was not opened yet.
     """
-    steps = {step["step"]: step for step in card["preprocessing"]}
+    steps = {step["step"]: step for step in card.get("preprocessing", ())}
     if "spacing" not in steps or "orient" not in steps:
         return None
     letters, voxels = steps["orient"]["to"], steps["spacing"]["mm"]

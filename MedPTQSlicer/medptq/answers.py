@@ -42,6 +42,25 @@ def models_answer(states: Iterable[ModelState]) -> Answer:
     }
 
 
+def architectures_answer() -> Answer:
+    """Return ``architectures``, a list of the networks that a checkpoint's card can name."""
+    from medptq.models.architectures.registry import ARCHITECTURES
+
+    return {
+        "architectures": [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "million_parameters": entry.published.millions if entry.published else None,
+                "licence": entry.licence,
+                "source": entry.source,
+                "citation": entry.citation,
+            }
+            for entry in ARCHITECTURES.values()
+        ]
+    }
+
+
 def _model_answer(state: ModelState) -> Answer:
     card: Mapping[str, Any] = state.card or {}
     twin = state.int8
@@ -49,7 +68,7 @@ def _model_answer(state: ModelState) -> Answer:
         "id": state.id,
         **{name: card.get(name, "") for name in ("title", "task", "modality", "region")},
         "structures": [label["name"] for label in card.get("labels", ())],
-        "size_mb": state.size_bytes / 1e6,
+        "size_mb": state.size_bytes / 1e6 or None,
         **{name: card.get(name, "") for name in ("licence", "source", "citation")},
         "card": state.card,
         "origin": state.origin,
@@ -66,6 +85,7 @@ def _model_answer(state: ModelState) -> Answer:
         },
         "fp32_ready": state.fp32_ready,
         "problem": state.problem,
+        "untested": state.untested,
     }
 
 

@@ -18,7 +18,16 @@ from medptq.engines.built import graphs_built_here, remove_builds_of
 from medptq.errors import ModelError, OutputError
 from medptq.models import cache, library
 from medptq.models.card import Card, card_of
-from medptq.models.catalogue import CatalogueEntry, entries, entry, has_entry, unknown_model
+from medptq.models.catalogue import (
+    ARCHIVES,
+    CatalogueEntry,
+    entries,
+    entry,
+    has_entry,
+    unknown_model,
+)
+from medptq.models.catalogue_archives import known_card
+from medptq.models.download import record_of
 from medptq.models.loading import graph_of_id
 from medptq.models.network_cache import graph_digest
 from medptq.quantization.quantized_model import FP32, INT8, read_manifest
@@ -54,13 +63,15 @@ class ModelState:
 
     Attributes:
         id: What it is asked for by.
-        card: Its card, whole; None if it cannot be read.
+        card: Its card, whole; None if it cannot be read. Of an archive of the catalogue that was
+            never opened, without ``input`` and ``preprocessing``.
         origin: Whether the program knows where to get it, or the user brought it.
         downloaded: Whether it, and the network it is cropped with, can be used without a download.
-        size_bytes: Of the network's file, or of what is downloaded for it.
+        size_bytes: Of the network's file, or of what is downloaded for it; 0 if not known.
         int8: Its INT8 twin in the library, if there is one that can be used.
         fp32_ready: Whether FP32 is built for this machine.
         problem: What of it cannot be used and why, in one sentence; "" if nothing.
+        untested: Why nobody who made this program has tried it, or "" if it was tried.
     """
 
     id: str
@@ -71,6 +82,7 @@ class ModelState:
     int8: TwinState | None
     fp32_ready: bool
     problem: str = ""
+    untested: str = ""
 
 
 def list_models() -> list[ModelState]:
@@ -141,16 +153,17 @@ def clear_cache() -> int:
 
 def _state_of_entry(found: CatalogueEntry, built: BuiltGraphs) -> ModelState:
     twin, problem = _twin_state(found.id, built)
-    model = found.model(Path())
+    archive = found.format in ARCHIVES
     return ModelState(
         id=found.id,
-        card=card_of(model),
+        card=known_card(found) if archive else card_of(found.model(Path())),
         origin="catalogue",
         downloaded=_is_downloaded(found),
         size_bytes=round(found.download.size_mb * 1e6),
         int8=twin,
         fp32_ready=_is_fp32_ready(found.id, twin, built),
         problem=problem,
+        untested=found.untested,
     )
 
 
@@ -226,7 +239,8 @@ def _is_downloaded(found: CatalogueEntry) -> bool:
 
 
 def _cropped_with(card: Card) -> list[str]:
-    return [step["model"] for step in card["preprocessing"] if step["step"] == "crop_to_model"]
+    steps = card.get("preprocessing", ())
+    return [step["model"] for step in steps if step["step"] == "crop_to_model"]
 
 
 def _remove_network(model_id: str) -> int:
@@ -243,6 +257,7 @@ def _remove_network(model_id: str) -> int:
     try:
         freed += download.stat().st_size if download.is_file() else 0
         download.unlink(missing_ok=True)
+        record_of(download).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             "unremovable",

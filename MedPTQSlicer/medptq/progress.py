@@ -85,15 +85,16 @@ class Reporter:
             total = len(items)  # type: ignore[arg-type]
         total = max(total, 1)
         started = time.monotonic()
-        self._report(Progress(stage, 0, total, None))
+        self.report(Progress(stage, 0, total, None))
         for done, item in enumerate(items, start=1):
             self.check()
             yield item
             elapsed = time.monotonic() - started
             left = max(total - done, 0)
-            self._report(Progress(stage, min(done, total), total, elapsed / done * left))
+            self.report(Progress(stage, min(done, total), total, elapsed / done * left))
         self.check()
 
-    def _report(self, progress: Progress) -> None:
+    def report(self, progress: Progress) -> None:
+        """Tell how far a stage is that no loop of ours works through."""
         if self._on_progress is not None:
             self._on_progress(progress)

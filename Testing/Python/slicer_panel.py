@@ -112,13 +112,18 @@ class Panel:
         self.until(lambda: getattr(self.ui, name).enabled, seconds)
 
     def models(self) -> list[str]:
+        """Return the models that are listed, but for those of the catalogue that nobody tried."""
+        return [title for title, state in self.listed() if "not tried" not in state]
+
+    def listed(self) -> list[tuple[str, str]]:
+        """Return the title and the state of every model that is listed."""
         tree = self.ui.modelList
         items = [tree.topLevelItem(index) for index in range(tree.topLevelItemCount)]
-        return [item.text(0) for item in items if not item.isHidden()]
+        return [(item.text(0), item.text(1)) for item in items if not item.isHidden()]
 
     def choose_model(self, title: str) -> None:
         """Choose a model once it is listed."""
-        self.until(lambda: title in self.models())
+        self.until(lambda: title in dict(self.listed()))
         tree = self.ui.modelList
         for index in range(tree.topLevelItemCount):
             if tree.topLevelItem(index).text(0) == title:

@@ -87,6 +87,7 @@ SMALL: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
         },
         (8, 16, 32),
     ),
+    "meshnet": ({"features": 4, "dilations": (1, 2, 4, 1)}, (16, 16, 16)),
     "monai-unet": ({"level_channels": (4, 8, 8), "strides": (2, 2)}, (16, 16, 16)),
     "monai-basicunet": ({"features": (4, 4, 4, 8, 8, 4)}, (32, 16, 16)),
     "monai-dynunet": (

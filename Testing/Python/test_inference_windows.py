@@ -6,8 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers.utils import _get_scan_interval
+from scipy.ndimage import gaussian_filter
 
-from medptq.inference.windows import gaussian_importance, window_positions, window_starts
+from medptq.inference.windows import (
+    even_window_starts,
+    gaussian_importance,
+    importance_of,
+    window_positions,
+    window_starts,
+)
 
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.625, 0.8, 0.95])
 
@@ -42,6 +49,37 @@ def test_windows_cover_the_axis_and_end_flush(patch, more, overlap):
     assert covered.all()
     assert starts[0] == 0
     assert starts[-1] == more
+
+
+@given(st.integers(1, 40), st.integers(0, 90), overlaps)
+def test_even_windows_are_as_few_as_can_be(patch, more, overlap):
+    starts = even_window_starts(patch + more, patch, overlap)
+    gaps = np.diff(starts)
+    assert (starts[0], starts[-1]) == (0, more)
+    assert (gaps < patch * (1 - overlap) + 1).all()
+    assert gaps.size == 0 or gaps.max() - gaps.min() <= 1
+    assert (len(starts) - 2) * patch * (1 - overlap) < more or len(starts) == 1
+
+
+def test_even_windows_lie_where_nnunet_puts_them():
+    # Its own example: three windows of 64 on 110 voxels.
+    assert even_window_starts(110, 64, 0.5) == (0, 23, 46)
+    shape, patch = (110, 64, 70), (64, 64, 64)
+    found = window_positions(shape, patch, 0.5, 0, "nnunet")
+    assert found == [(d, 0, w) for d in (0, 23, 46) for w in (0, 6)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.tuples(*[st.integers(1, 24)] * 3))
+def test_importance_is_nnunets(patch):
+    # compute_gaussian of nnunetv2, which keeps it in half precision.
+    spike = np.zeros(patch)
+    spike[tuple(size // 2 for size in patch)] = 1
+    bell = gaussian_filter(spike, [size / 8 for size in patch], 0, mode="constant", cval=0)
+    bell = torch.from_numpy(bell / (bell.max() / 10)).to(torch.float16)
+    bell[bell == 0] = bell[bell != 0].min()
+    found = importance_of("nnunet", patch, torch.device("cpu"))
+    torch.testing.assert_close(10 * found, bell.float(), rtol=1e-3, atol=1e-6)
 
 
 @settings(max_examples=25, deadline=None)

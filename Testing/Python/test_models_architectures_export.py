@@ -30,6 +30,10 @@ from small_networks import SMALL, one_thread
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MONAI, as it is imported
 
+# They have no narrow size, and nothing that the others do not have: scripts/benchmarks/zoo.py
+# quantizes them.
+SLOW = ("unest", "monai-vnet")
+
 INT8_IS_NATIVE = platform.machine() in ("x86_64", "AMD64")
 
 
@@ -88,14 +92,21 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
 
 
 @pytest.mark.parametrize("name", SMALL)
+def test_exports_to_a_graph_that_computes_the_same(
+    name: str, exported: Callable[[str], Exported]
+) -> None:
+    made = exported(name)
+    assert made.report.dynamic_batch
+    assert made.report.difference < 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if name not in SLOW])
 def test_goes_the_whole_way_to_int8(
     name: str, exported: Callable[[str], Exported], scans: Path, tmp_path: Path
 ) -> None:
     made = exported(name)
     with torch.inference_mode():
         expected = made.network(made.x)
-    assert made.report.dynamic_batch
-    assert made.report.difference < 1e-4
 
     write_card(made.report.path.with_suffix(".json"), expected.shape[1], SMALL[name][1])
     quantized = medptq.quantize(

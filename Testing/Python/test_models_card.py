@@ -17,6 +17,7 @@ from medptq.errors import ModelError
 from medptq.models import checked_json
 from medptq.models.card import EXAMPLE, card_of, model_of, read_card
 from medptq.models.segmentation_model import Provenance
+from medptq.scans.prepared import AxisMap, Located
 from medptq.scans.preprocessing import prepare
 from medptq.scans.scan import Scan
 
@@ -42,15 +43,21 @@ preprocessing_steps = st.one_of(
         "spacing",
         mm=st.just([1, 1, 1]),
         interpolation=st.sampled_from(["linear", "cubic", "nearest"]),
+        align=st.sampled_from(["edges", "monai"]),
     ),
     step("resize", size=size),
     ascending.map(lambda pair: {"step": "clip", "low": pair[0], "high": pair[1]}),
     step("clip_percentiles", low=st.floats(0, 49), high=st.floats(50, 100)),
     step("scale_range", **{"from": ascending, "to": ascending}, clip=st.booleans()),
-    step("zscore", nonzero=st.booleans()),
+    step("zscore", nonzero=st.booleans(), filled=st.booleans(), channels=st.just([0])),
+    step("transpose", order=st.permutations([0, 1, 2])),
+    step("spacing_nnunet", mm=st.just([1, 2, 3]), separate=st.booleans()),
+    step("crop_nonzero"),
+    step("minmax", to=ascending),
     step("scale", factor=number, offset=number),
     step("crop_foreground", above=number, margin_mm=st.floats(0, 50)),
     step("crop_to_model", model=st.just("deepbet-locator"), margin=st.floats(0, 1)),
+    step("pad_with", value=number),
 )
 
 
@@ -76,6 +83,7 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
     post = step(
         draw(st.sampled_from(["largest_component", "fill_holes"])),
         labels=st.lists(st.sampled_from(values), min_size=1, unique=True),
+        connectivity=st.sampled_from(["faces", "corners"]),
     )
     return draw(
         st.fixed_dictionaries(
@@ -98,6 +106,13 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
                 "title": text,
                 "task": text,
                 "region": text,
+                "output": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "blending": st.sampled_from(["gaussian", "constant", "nnunet"]),
+                        "interpolated": st.sampled_from(["outputs", "probabilities", "labels"]),
+                    },
+                ),
                 "postprocessing": st.lists(post, max_size=2),
                 "source": text,
                 "licence": text,
@@ -125,8 +140,8 @@ def test_the_model_says_what_the_card_says(card: dict[str, Any]) -> None:
     written = card_of(model_of(card, ONNX, "The card"))
 
     for key, value in card.items():
-        if key == "input":
-            assert value.items() <= written["input"].items()
+        if key in ("input", "output"):
+            assert value.items() <= written[key].items()
         else:
             assert written[key] == value
 
@@ -145,15 +160,20 @@ def test_the_example_can_be_used_and_the_rest_has_the_documented_defaults() -> N
 
 STEPS: list[dict[str, Any]] = [
     {"step": "orient", "to": "LPS"},
-    {"step": "spacing", "mm": [1, 2, 3], "interpolation": "nearest"},
+    {"step": "transpose", "order": [2, 0, 1]},
+    {"step": "spacing", "mm": [1, 2, 3], "interpolation": "nearest", "align": "monai"},
+    {"step": "spacing_nnunet", "mm": [4, 1, 1], "separate": True},
     {"step": "resize", "size": [4, 5, 6]},
     {"step": "clip", "low": 0, "high": 50},
     {"step": "clip_percentiles", "low": 1, "high": 99},
     {"step": "scale_range", "from": [0, 100], "to": [0, 1], "clip": True},
-    {"step": "zscore", "nonzero": True},
+    {"step": "zscore", "nonzero": True, "filled": True, "channels": [0]},
+    {"step": "minmax", "to": [-1, 1]},
     {"step": "scale", "factor": 2, "offset": 1},
     {"step": "crop_foreground", "above": 10, "margin_mm": 1},
+    {"step": "crop_nonzero"},
     {"step": "crop_to_model", "model": "deepbet-locator", "labels": [1], "margin": 0.1},
+    {"step": "pad_with", "value": 0},
 ]
 
 
@@ -163,9 +183,9 @@ def test_every_step_that_a_card_may_name_can_be_done(step: dict[str, Any]) -> No
     scan = Scan(array, np.diag([1.0, 2.0, 3.0, 1.0]), "scan")
     model = model_of({**EXAMPLE, "preprocessing": [step]}, ONNX, "The card")
 
-    prepared = prepare(
-        scan, model.preprocessing, model.axis_order, lambda *_: np.ones((8, 9, 10), np.uint8)
-    )
+    own = AxisMap(0, 1.0, 0.0, 8), AxisMap(1, 1.0, 0.0, 9), AxisMap(2, 1.0, 0.0, 10)
+    found = Located(np.ones((8, 9, 10), np.uint8), own, 0.0)
+    prepared = prepare(scan, model.preprocessing, model.axis_order, lambda *_: found)
 
     assert prepared.array.ndim == 4
 

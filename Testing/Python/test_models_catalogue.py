@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from medptq.cli import main
 from medptq.errors import ModelError
 from medptq.models import catalogue
+from medptq.models.architectures.registry import ARCHITECTURES
 from medptq.models.catalogue import Member, Release, entries, entry, has_entry, read_entry
+from medptq.models.checkpoint import network_of
 
 FILES = sorted(Path(catalogue.__file__).with_name("catalogue").glob("*.json"))
 
@@ -53,11 +56,31 @@ def test_every_entry_is_sound(path: Path) -> None:
     found = read_entry(path)
 
     assert found.id == path.stem
-    for step in found.card["preprocessing"]:
+    for step in found.card.get("preprocessing", ()):
         if step["step"] == "crop_to_model":  # no chains, so no circles
             assert entry(step["model"]).role == "locator"
             assert found.role == "model"
-    assert all((found.title, found.task, found.region, found.provenance.citation))
+    assert all((found.title, found.task, found.region))
+    assert all((found.provenance.source, found.provenance.licence, found.provenance.citation))
+    if found.format == "checkpoint":
+        model = found.model(Path())
+        network_of(found.card, model, found.id)  # whose options and patch fit
+
+
+def test_what_cannot_be_checked_here_is_marked() -> None:
+    untested = {found.id for found in entries() if found.untested}
+    assert untested == {found.id for found in entries()} - {"deepbet"}
+    assert all(found.untested or found.download.sha256 for found in entries())
+
+
+def test_the_public_weights_of_the_papers_networks_are_there() -> None:
+    by_host = {}
+    for found in entries():
+        if isinstance(found.download.origin, str):
+            by_host.setdefault(found.download.origin.split("/")[2], []).append(found)
+    assert len(by_host["api.ngc.nvidia.com"]) == 4
+    assert all(found.download.sha1 for found in by_host["api.ngc.nvidia.com"])
+    assert sum(len(f.card["labels"]) for f in by_host["github.com"] if f.id[-3:] != "3mm") == 117
 
 
 def test_an_unknown_id_is_answered_with_the_known_ones() -> None:
@@ -98,3 +121,25 @@ def test_a_wrong_download_is_named(tmp_path: Path, key: str, value: str, words: 
     with pytest.raises(ModelError) as caught:
         read_entry(path)
     assert words in str(caught.value)
+
+
+def test_the_command_shows_licences_and_citations(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("MEDPTQ_LIBRARY", str(tmp_path / "library"))
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["models"]) == 0
+    shown = capsys.readouterr().out
+    for found in entries():
+        assert found.id in shown
+        assert found.provenance.citation[:40] in shown
+    assert "not tried by us" in shown
+    assert "Apache-2.0" in shown
+
+    assert main(["models", "--architectures", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["architectures"]
+    assert [row["name"] for row in listed] == list(ARCHITECTURES)
+    assert all(row["licence"] and row["citation"] and row["source"] for row in listed)
+    assert main(["models", "--architectures"]) == 0
+    assert "Weights have licences of their own." in capsys.readouterr().out

@@ -90,6 +90,7 @@ def test_the_graph_computes_what_the_network_does(kind: str, tmp_path: Path) -> 
         report = export_onnx(module, SHAPE, tmp_path / "net.onnx", Reporter())
 
     assert report.path == tmp_path / "net.onnx"
+    assert list(tmp_path.iterdir()) == [report.path]
     assert report.checked_shape == (2, *SHAPE[1:])
     assert report.dynamic_batch
     assert report.difference <= 1e-5

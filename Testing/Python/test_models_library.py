@@ -332,26 +332,21 @@ def test_a_damaged_twin_is_worked_around_unless_it_is_asked_for(net, scans):
         medptq.segment("brightness", scans, engine="pytorch", precision="int8")
 
 
-def test_other_programs_models_are_recognised_and_refused(tmp_path, net, scans):
-    bundle, trained = tmp_path / "bundle", tmp_path / "Dataset003"
-    (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "metadata.json").write_text("{}")
-    (trained / "nnUNetTrainer__nnUNetPlans__3d_fullres").mkdir(parents=True)
-    for name in ("plans.json", "dataset.json"):
-        (trained / "nnUNetTrainer__nnUNetPlans__3d_fullres" / name).write_text("{}")
-    zipped = make_zip(tmp_path / "b.zip", {"b/configs/metadata.json": b"{}", "b/m.ts": b"x"})
+def test_folders_that_are_no_model_of_another_program_are_refused(tmp_path, net, scans):
+    junk = make_zip(tmp_path / "b.zip", {"b/configs/metadata.json": b"{}", "b/m.ts": b"x"})
+    two = {f"{name}/configs/metadata.json": b"{}" for name in "ab"}
     twin = medptq.quantize(net, scans, tmp_path / "twin", recipe=RECIPE).folder
-    for path, words in (
-        (bundle, "a MONAI bundle"),
-        (zipped, "a MONAI bundle"),
-        (trained, "an nnU-Net model"),
-        (twin, "a quantized network"),
-        (scans, "it is a folder"),
+    for path, code, words in (
+        (junk, "model.bundle", "inference.json is missing"),
+        (make_zip(tmp_path / "two.zip", two), "model.import", "it holds 2 models: a, b"),
+        (twin, "model.import", "a quantized network"),
+        (scans, "model.import", "it is a folder"),
+        (tmp_path / "net.tar.gz", "model.import", "only .zip"),
     ):
         with pytest.raises(ModelError, match=words) as caught:
             medptq.import_model(path)
-        assert caught.value.code == "model.import"
-        assert ".onnx" in caught.value.todo
+        assert caught.value.code == code
+        assert ".onnx" in caught.value.todo or "ONNX" in caught.value.todo
 
 
 def _link(archive: zipfile.ZipFile) -> None:

@@ -72,8 +72,13 @@ def dice(a: Any, b: Any) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
+def listed(logic: Any) -> dict[str, Any]:
+    return {model.id: model for model in logic.models().wait(PATIENCE)}
+
+
 def test_models_come_are_calibrated_and_go(logic: Any, data: Path) -> None:  # noqa: F811
-    deepbet, mine = logic.models().wait(PATIENCE)
+    models = listed(logic)
+    deepbet, mine = models["deepbet"], models[MODEL]
     assert (deepbet.id, deepbet.stateText, deepbet.takesWholeScan) == (
         "deepbet",
         "Not downloaded",
@@ -89,16 +94,16 @@ def test_models_come_are_calibrated_and_go(logic: Any, data: Path) -> None:  # n
     assert logic.cacheMb == 0
 
     logic.deleteModel(MODEL).wait(PATIENCE)
-    assert logic.models().wait(PATIENCE)[1].int8 is None
+    assert listed(logic)[MODEL].int8 is None
     assert logic.inspectScans(data / "scans").wait(PATIENCE)["scans"] == 2
     made = logic.calibrate(MODEL, data / "scans", recipe={"patches": 3}).wait(PATIENCE)
     assert (made["scans"], made["patches"]) == (2, 3)
     volumes = [add_volume(f"Head {seed}", seed=seed) for seed in range(3)]
     made = logic.calibrate(MODEL, volumes, recipe={"patches": 3}).wait(PATIENCE)
-    assert logic.models().wait(PATIENCE)[1].int8.scans == made["scans"] == 3
+    assert listed(logic)[MODEL].int8.scans == made["scans"] == 3
 
     logic.deleteModel(MODEL, "all").wait(PATIENCE)
-    assert [model.id for model in logic.models().wait(PATIENCE)] == ["deepbet"]
+    assert set(listed(logic)) == set(models) - {MODEL}
     assert logic.importModel(data / "net.onnx").wait(PATIENCE) == MODEL
     again = logic.importModel(data / "net.onnx")
     assert again.wait(PATIENCE) == MODEL
@@ -179,7 +184,7 @@ def test_jobs_are_cancelled_by_their_user_and_by_their_volume(
     with pytest.raises(Cancelled):
         long.wait(2)
     assert passed_files(gui_without_window) == []
-    assert logic.models().wait(PATIENCE)[1].int8.scans == 2  # the old twin is whole
+    assert listed(logic)[MODEL].int8.scans == 2  # the old twin is whole
 
 
 def test_a_comparison_and_its_report(logic: Any, tmp_path: Path) -> None:
@@ -203,7 +208,7 @@ def test_a_comparison_and_its_report(logic: Any, tmp_path: Path) -> None:
     written = {path.name for path in page.parent.iterdir()}
     tables = {"report.csv", "structures.csv"}
     assert written == {"report.html", "report.json", "overlay.png", *tables}
-    assert all("Jane" not in path.read_text() for path in page.parent.glob("*.[hjc]*"))
+    assert all("Jane" not in path.read_text("utf-8") for path in page.parent.glob("*.[hjc]*"))
     with pytest.raises(OutputError) as taken:
         logic.saveReport(result, tmp_path / "report")
     assert taken.value.code == "output.exists"

@@ -153,6 +153,39 @@ def test_slicer_understands_the_terminology(
     assert entry.GetTypeObject().GetCodeMeaning() == (coding.meaning if coding else "Tissue")
 
 
+LEFT = Coding("7771000", "Left")
+
+
+@pytest.mark.parametrize(
+    "coding",
+    [
+        Coding("64033007", "Kidney", modifier=LEFT),
+        Coding("367643001", "Cyst", region=Coding("64033007", "Kidney", modifier=LEFT)),
+        Coding("59820001", "Blood vessel", region=Coding("10200004", "Liver")),
+        Coding("10200004", "Liver"),
+    ],
+    ids=lambda coding: coding.meaning,
+)
+def test_slicer_understands_sides_and_regions(coding: Coding) -> None:
+    entry = slicer.vtkSlicerTerminologyEntry()
+    stored = terminologyOf(coding)
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(stored, entry)
+
+    def read(concept: object) -> tuple[str, str] | None:
+        code = concept.GetCodeValue()
+        return (code, concept.GetCodeMeaning()) if code else None
+
+    def said(wanted: Coding | None) -> tuple[str, str] | None:
+        return (wanted.code, wanted.meaning) if wanted else None
+
+    region = coding.region
+    assert read(entry.GetTypeObject()) == said(coding)
+    assert read(entry.GetTypeModifierObject()) == said(coding.modifier)
+    assert entry.GetRegionContextName() == "Anatomic codes - DICOM master list"
+    assert read(entry.GetRegionObject()) == said(region)
+    assert read(entry.GetRegionModifierObject()) == said(region.modifier if region else None)
+
+
 def test_separators_in_a_meaning_do_not_break_the_entry() -> None:
     entry = slicer.vtkSlicerTerminologyEntry()
     stored = terminologyOf(Coding("10200004", "Li~v^er|x"))

@@ -55,6 +55,23 @@ def test_what_cannot_be_done_yet_says_why(panel: Panel) -> None:  # noqa: F811
     assert not ui.segmentWarnings.isHidden()
 
 
+def test_a_model_that_nobody_tried_is_marked(panel: Panel) -> None:  # noqa: F811
+    panel.until(lambda: panel.models() == ["deepbet", "Brightness"])
+    states = dict(panel.listed())
+    assert states["UNesT whole brain"] == "Not downloaded, not tried by us"
+    assert states["deepbet"] == "Not downloaded"
+    panel.choose_model("UNesT whole brain")
+    details = panel.ui.modelDetails.text
+    assert "Not tried by us:" in details
+    assert "It is downloaded on its first use." in details  # its size is not published
+    assert "Licence: Apache-2.0" in details
+    assert "Cite: Yu et al., UNesT" in details
+    panel.choose_model("TotalSegmentator total, 3 mm")  # of which no card is known yet
+    assert "and 105 more" in panel.ui.modelDetails.text
+    panel.choose_model("deepbet")
+    assert "Not tried by us" not in panel.ui.modelDetails.text
+
+
 def test_models_are_found_imported_and_deleted(
     slicer_worker: Any,  # noqa: F811
     gui: Any,

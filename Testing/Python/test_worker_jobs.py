@@ -147,7 +147,10 @@ def test_a_network_that_was_replaced_is_not_taken_for_the_old_one(folder, worker
 
 def test_loading_shows_the_card_and_how_it_was_quantized(folder, worker, int8):
     plain = worker.call("load", model=str(folder / "net.onnx"))
-    assert plain["card"] == json.loads((folder / "net.json").read_text()) | {"postprocessing": []}
+    assert plain["card"] == json.loads((folder / "net.json").read_text()) | {
+        "output": {"blending": "gaussian", "interpolated": "outputs"},
+        "postprocessing": [],
+    }
     assert plain["quantized"] is None
     twin = worker.call("load", model=str(int8))
     assert twin["card"] == plain["card"]
@@ -160,8 +163,10 @@ def test_the_doctor_is_in(folder, worker):
     answer = worker.call("doctor")
     assert {engine["name"] for engine in answer["engines"]} >= {"openvino", "pytorch"}
     for engine in answer["engines"]:
-        assert engine["availability"]["usable"]
-        assert {proof["verdict"] for proof in engine["proofs"]} == {"ok"}
+        if engine["name"] in ("openvino", "pytorch"):
+            assert engine["availability"]["usable"]
+        proofs = {"ok"} if engine["availability"]["usable"] else set()
+        assert {proof["verdict"] for proof in engine["proofs"]} == proofs
     machine = answer["machine"]
     assert machine["cores"] >= 1
     assert 0 < machine["free_memory_gb"] < machine["memory_gb"]

@@ -53,7 +53,9 @@ def test_models_are_listed_with_what_is_here_of_them(folder, worker, imported):
     answer = worker.call("models")
     assert answer["library"] == str(folder / "worker" / "library")
     assert answer["cache_mb"] >= 0
-    deepbet, mine = answer["models"]
+    deepbet, *others, mine = answer["models"]
+    assert deepbet["untested"] == ""
+    assert all(row["untested"] for row in others)
     assert (deepbet["id"], deepbet["origin"], deepbet["downloaded"]) == (
         *("deepbet", "catalogue"),
         False,
@@ -70,12 +72,14 @@ def test_models_are_listed_with_what_is_here_of_them(folder, worker, imported):
         "licence": "Apache-2.0",
         "source": "made by a test",
         "citation": "none",
-        "card": json.loads((folder / "brought" / "net.json").read_text()) | {"postprocessing": []},
+        "card": json.loads((folder / "brought" / "net.json").read_text())
+        | {"postprocessing": [], "output": mine["card"]["output"]},
         "origin": "imported",
         "downloaded": True,
         "int8": None,
         "fp32_ready": False,
         "problem": "",
+        "untested": "",
     }
 
 

@@ -38,8 +38,13 @@ def footer(report: dict[str, Any]) -> str:
 
 def publish(name: str, report: dict[str, Any], table: str) -> None:
     """Write the JSON and the Markdown table under results/, dated, and print the table."""
+    write(name, report, table)
+    print(table)
+
+
+def write(name: str, report: dict[str, Any], table: str) -> None:
+    """Write the JSON and the Markdown table under results/, dated."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-{report['date']}"
     path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(table, encoding="utf-8")
-    print(table)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
-from monai.networks.nets import UNet
+
+if TYPE_CHECKING:
+    from monai.networks.nets import UNet
 
 
 def monai_unet(classes: int) -> UNet:
     """Return MONAI's residual U-Net with seeded random weights."""
     import torch
+    from monai.networks.nets import UNet
 
     torch.manual_seed(0)
     return UNet(
@@ -46,7 +50,7 @@ def write_ct(path: Path, size: tuple[int, int, int], seed: int = 0) -> None:
     sitk.WriteImage(image, str(path))
 
 
-def write_card(path: Path, classes: int, patch: int, overlap: float) -> None:
+def write_card(path: Path, classes: int, patch: int | tuple[int, int, int], overlap: float) -> None:
     """Write the card of a benchmark's network: Hounsfield units scaled to 0 to 1."""
     card = {
         "schema": 1,
@@ -57,7 +61,7 @@ def write_card(path: Path, classes: int, patch: int, overlap: float) -> None:
         "region": "Abdomen",
         "input": {
             "channels": 1,
-            "patch_size": [patch] * 3,
+            "patch_size": [patch] * 3 if isinstance(patch, int) else patch,
             "axis_order": "KJI",
             "overlap": overlap,
         },

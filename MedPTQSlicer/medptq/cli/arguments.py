@@ -39,8 +39,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medptq {medptq.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    commands.add_parser(
+    models = commands.add_parser(
         "models", parents=[common], help="list the networks of the catalogue and of your library"
+    )
+    models.add_argument(
+        "--architectures",
+        action="store_true",
+        help="list the networks that a checkpoint's card can name in place of these",
     )
     importing = commands.add_parser(
         "import", parents=[common], help="copy a network of your own into your library"

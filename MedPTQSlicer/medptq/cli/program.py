@@ -58,7 +58,9 @@ def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -
     return error.exit_status
 
 
-def _models(_: argparse.Namespace, __: Reporter) -> Outcome:
+def _models(options: argparse.Namespace, _: Reporter) -> Outcome:
+    if options.architectures:
+        return _architectures()
     from medptq.housekeeping import list_models
 
     answer = answers.models_answer(list_models())
@@ -72,13 +74,34 @@ def _models(_: argparse.Namespace, __: Reporter) -> Outcome:
             row["modality"],
             row["region"],
             ", ".join(names) if len(names) <= 3 else f"{len(names)} structures",
-            f"{row['size_mb']:.1f}",
+            "?" if row["size_mb"] is None else f"{row['size_mb']:.1f}",
             row["licence"],
-            _what_is_here(row),
+            _what_is_here(row) + (", not tried by us" if row["untested"] else ""),
         )
         if row["problem"]:
             shown.append(f"{row['id']}: {row['problem']}")
+    citing: dict[str, list[str]] = {}
+    for row in answer["models"]:
+        if row["citation"]:
+            citing.setdefault(row["citation"], []).append(row["id"])
+    shown += [f"{', '.join(ids)}: cite {citation}" for citation, ids in citing.items()]
     return Outcome(answer, shown)
+
+
+def _architectures() -> Outcome:
+    answer = answers.architectures_answer()
+    table = Table("name", "what", "million parameters", "code's licence", "code", "cite")
+    for row in answer["architectures"]:
+        millions = row["million_parameters"]
+        table.add_row(
+            row["name"],
+            row["title"],
+            "" if millions is None else f"{millions:.4g}",
+            row["licence"],
+            row["source"],
+            row["citation"],
+        )
+    return Outcome(answer, [table, "Weights have licences of their own."])
 
 
 def _what_is_here(row: answers.Answer) -> str:

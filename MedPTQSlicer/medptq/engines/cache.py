@@ -23,6 +23,7 @@ from medptq.engines.memory import OUT_OF_MEMORY
 from medptq.engines.protocol import BuildRequest, Engine, Session
 from medptq.engines.selection import require_usable
 from medptq.errors import EngineError
+from medptq.graph.external_data import content_digest
 from medptq.graph.loading import load_graph
 from medptq.models.cache import cache_folder
 from medptq.progress import Reporter
@@ -130,7 +131,7 @@ def _is_whole(path: Path, digest: str) -> bool:  # noqa: ARG001 - the digest is 
 
 
 def _content_digest(path: Path) -> str:
-    return hashlib.sha256(load_graph(path).SerializeToString(deterministic=True)).hexdigest()
+    return content_digest(load_graph(path))
 
 
 def _read_entry(entry: Path) -> tuple[Path, str]:

@@ -23,6 +23,7 @@ from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
 from medptq.errors import EngineError
+from medptq.graph.external_data import is_whole
 from medptq.progress import Reporter
 
 _TELEMETRY = "openvino_telemetry"
@@ -70,15 +71,15 @@ class OpenVINOEngine:
                 why="this CPU has no native instructions for it",
                 todo=f"Choose one of {', '.join(_native_precisions())}",
             )
-        graph = checked_graph(request)
         try:
             with memory_as_error("Building the network for OpenVINO"):
-                model = _core().read_model(graph.SerializeToString())
+                model = _read(request)
                 model.reshape(list(request.input_shape))
                 if _runs_in_bf16(request.precision):
                     model = _with_bf16_output(model)
                 compiled = _core().compile_model(model, "CPU", _configuration(request.precision))
-                built.write_bytes(compiled.export_model().getvalue())
+                del model
+                built.write_bytes(compiled.export_model().getbuffer())
         except RuntimeError as error:
             raise EngineError(
                 "build",
@@ -168,6 +169,15 @@ class OpenVINOSession(Session):
         """Release the compiled network."""
         del self._request, self._compiled, self._output
         self._input = None
+
+
+def _read(request: BuildRequest) -> Any:
+    """Return the graph as OpenVINO's model; no copy of it stays behind."""
+    graph = checked_graph(request)
+    # From its files only where one message cannot hold it.
+    source = graph.SerializeToString() if is_whole(graph) else str(request.onnx)
+    del graph
+    return _core().read_model(source)
 
 
 def _shared(tensor: torch.Tensor) -> Any:

@@ -15,6 +15,7 @@ from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
 from medptq.errors import EngineError
 from medptq.graph.executor import GraphExecutor
+from medptq.graph.external_data import serialized
 from medptq.progress import Reporter
 
 _ARITHMETIC_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -51,7 +52,7 @@ class PyTorchEngine:
         Raises:
             EngineError: The precision cannot be run here, or INT8 is asked for a graph without
                 Q/DQ nodes.
-            ModelError: The file is no usable graph.
+            ModelError: The file is no usable graph, or larger than a file can be.
         """
         if request.precision not in (*self.availability().precisions, "int8"):
             raise EngineError(
@@ -60,7 +61,7 @@ class PyTorchEngine:
                 why="it needs an NVIDIA GPU" if request.precision == "fp16" else "it is not used",
                 todo="Choose fp32",
             )
-        built.write_bytes(checked_graph(request).SerializeToString())
+        built.write_bytes(serialized(checked_graph(request)))
 
     def open(self, request: BuildRequest, built: Path) -> Session:
         """Load a graph that :meth:`build` copied.

@@ -34,7 +34,7 @@ class GraphExecutor:
 
     Args:
         model: The graph, or the file that it is read from, as an untrusted one. A ``ModelProto``
-            must have its data inside.
+            must be as :func:`medptq.graph.loading.load_graph` returns it.
         device: Where the weights are kept and the input is expected.
 
     Attributes:

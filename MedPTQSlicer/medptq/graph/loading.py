@@ -8,12 +8,9 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from medptq.errors import ModelError
-from medptq.graph.external_data import read_external_data
+from medptq.graph.external_data import MESSAGE_BYTES, is_whole, read_external_data
 from medptq.graph.operators import OPERATORS, element_type_name, tensor_from_proto
 from medptq.graph.opset import opset_of
-
-_MAX_BYTES = (1 << 31) - 1
-"""What a protobuf message can hold; no network of this kind comes near."""
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -28,7 +25,9 @@ def load_graph(path: Path) -> onnx.ModelProto:
     Returns:
         A model that ONNX's checker passes, with one input [N, C, D, H, W] and one output
         [N, classes, D, H, W], both float32, dimensions static or symbolic, and only operators
-        that :class:`medptq.graph.executor.GraphExecutor` knows. All data are inside it.
+        that :class:`medptq.graph.executor.GraphExecutor` knows. All data are inside it; only the
+        weights of networks above 2 GiB stay in their files: see
+        :mod:`medptq.graph.external_data`.
 
     Raises:
         ModelError: With the code ``unreadable`` if it is no sound ONNX file, ``external-data``
@@ -39,9 +38,10 @@ def load_graph(path: Path) -> onnx.ModelProto:
     _check_signature(model)
     opset_of(model)
     _check_operators(model)
-    read_external_data(model, path.parent, _MAX_BYTES - model.ByteSize())
+    read_external_data(model, path.parent, MESSAGE_BYTES - model.ByteSize())
     try:
-        onnx.checker.check_model(model)
+        # By its path where it is too large for a message; the data were shown to be in its folder.
+        onnx.checker.check_model(model if is_whole(model) else str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise _unreadable(path, f"it breaks the rules of ONNX ({_first_line(error)})") from error
     for tensor in model.graph.initializer:
@@ -52,7 +52,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
 def _parse(path: Path) -> onnx.ModelProto:
     try:
         size = path.stat().st_size
-        if size > _MAX_BYTES:
+        if size > MESSAGE_BYTES:
             raise _unreadable(path, "it is larger than 2 GiB")
         content = path.read_bytes()
     except OSError as error:

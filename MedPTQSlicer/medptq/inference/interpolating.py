@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medptq.inference.deciding import contrast, decide, in_network_order
 from medptq.inference.sliding import Slab
+from medptq.models.segmentation_model import Interpolated
 from medptq.scans.prepared import AxisMap, PreparedScan
 from medptq.scans.scan import LabelArray
 
@@ -22,15 +23,23 @@ from medptq.scans.scan import LabelArray
 _SMALL_PLANE = 1 << 17
 
 
-def interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) -> None:
+def interpolate(
+    slabs: Iterable[Slab],
+    prepared: PreparedScan,
+    labels: LabelArray,
+    interpolated: Interpolated = "outputs",
+) -> None:
     """Find the labels of each of the scan's planes as soon as the rows beside it are there.
 
     Args:
         slabs: The network's outputs, in order along one axis and without gaps.
         prepared: How the network's grid lies in the scan.
         labels: Label map [K, J, I] of zeros; what lies in the network's field is filled in.
+        interpolated: What is interpolated: the outputs, their softmax, or nothing.
     """
-    samples = [_samples(axis, prepared.scan_shape[axis.scan_axis]) for axis in prepared.axes]
+    samples = [
+        _samples(axis, prepared.scan_shape[axis.scan_axis], interpolated) for axis in prepared.axes
+    ]
     target = in_network_order(prepared, labels)[tuple(axis.place for axis in samples)]
     planes = np.zeros((0, 0, 0), labels.dtype)
     across = [0, 1, 2]
@@ -44,6 +53,8 @@ def interpolate(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArra
             # From the end, in the order of the rows they need: backwards where the axis is flipped.
             waiting = np.argsort(-samples[axis].lower, kind="stable").tolist()
         with _threads_for(planes[:1].size):
+            if interpolated == "probabilities":
+                values = torch.softmax(values.float(), dim=0)
             current = _Row.of(values)
             between = []
             while waiting and samples[axis].upper[waiting[-1]] == index:
@@ -113,11 +124,16 @@ class _Samples:
         return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
 
-def _samples(axis: AxisMap, scan_length: int) -> _Samples:
+def _samples(axis: AxisMap, scan_length: int, interpolated: Interpolated) -> _Samples:
     places = (np.arange(scan_length) - axis.offset) / axis.scale
-    edge = 0.5 + 1e-6
+    edge = 1 - 1e-6 if interpolated == "probabilities" else 0.5 + 1e-6
     inside = np.flatnonzero((places >= -edge) & (places <= axis.length - 1 + edge))
     places = np.clip(places[inside], 0, axis.length - 1)
+    if interpolated == "labels":
+        places = np.rint(places)
+    elif axis.nearest:
+        # Halfway between two voxels the upper one, as SciPy takes it.
+        places = np.minimum(np.floor(places + 0.5 + 1e-9), axis.length - 1)
     lower = np.clip(np.floor(places).astype(np.int64), 0, max(axis.length - 2, 0))
     first = int(inside[0]) if len(inside) else 0
     return _Samples(

@@ -2,7 +2,8 @@
 
 Where a network voxel is a scan voxel, the label map is the class with the highest output. Where
 the scan was resampled, the outputs (not the labels) are interpolated linearly between voxel
-centres first, as nnU-Net and MONAI do, slab by slab: of the whole volume, only labels are held.
+centres first, as nnU-Net does, or their softmax, as MONAI's bundles do, or the nearest voxel's
+label is taken; slab by slab: of the whole volume, only labels are held.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from medptq.inference.deciding import contrast, decide, in_network_order
 from medptq.inference.interpolating import interpolate
 from medptq.inference.sliding import Slab
+from medptq.models.segmentation_model import Interpolated
 from medptq.scans.prepared import AxisMap, PreparedScan
 from medptq.scans.scan import LabelArray
 
@@ -21,24 +23,31 @@ from medptq.scans.scan import LabelArray
 _ON_GRID = 1e-3
 
 
-def restore(slabs: Iterable[Slab], prepared: PreparedScan, classes: int) -> LabelArray:
+def restore(
+    slabs: Iterable[Slab],
+    prepared: PreparedScan,
+    classes: int,
+    interpolated: Interpolated = "outputs",
+) -> LabelArray:
     """Return the label map on the scan's own grid.
 
     Args:
         slabs: The network's outputs, in order along one axis and without gaps.
         prepared: How the network's grid lies in the scan.
         classes: Channels of the outputs.
+        interpolated: What is interpolated where the scan was resampled.
 
     Returns:
         Labels [K, J, I], uint8, or uint16 for more than 256 classes. Voxels outside the network's
         field, which ends at its outermost voxels' edges, are 0. Between these voxels' centres and
-        their edges the outermost value holds.
+        their edges the outermost value holds; with ``"probabilities"`` up to the next voxel's
+        centre, as MONAI puts zeros there before it interpolates.
     """
     labels = np.zeros(prepared.scan_shape, np.uint8 if classes <= 256 else np.uint16)
     if all(_is_on_grid(axis) for axis in prepared.axes):
         _place(slabs, prepared, labels)
     else:
-        interpolate(slabs, prepared, labels)
+        interpolate(slabs, prepared, labels, interpolated)
     return labels
 
 

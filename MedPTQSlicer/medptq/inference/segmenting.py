@@ -145,10 +145,13 @@ def _run(
     batch = session.input_shape[0]
     while True:
         slabs = _Timed(
-            sliding_window(session, prepared, model.overlap, model.classes, reporter, batch)
+            sliding_window(
+                *(session, prepared, model.overlap, model.classes),
+                *(reporter, batch, model.blending),
+            )
         )
         try:
-            return restore(slabs, prepared, model.classes), slabs.seconds
+            return restore(slabs, prepared, model.classes, model.interpolated), slabs.seconds
         except EngineError as error:
             if error.code != OUT_OF_MEMORY or batch == 1:
                 raise

@@ -18,7 +18,8 @@ import torch
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Session
 from medptq.errors import EngineError
-from medptq.inference.windows import gaussian_importance, window_positions
+from medptq.inference.windows import importance_of, window_positions
+from medptq.models.segmentation_model import Blending
 from medptq.progress import Reporter
 from medptq.scans.patches import pad_to
 from medptq.scans.prepared import PreparedScan
@@ -48,10 +49,11 @@ def sliding_window(
     classes: int,
     reporter: Reporter,
     batch: int | None = None,
+    blending: Blending = "gaussian",
 ) -> Iterator[Slab]:
     """Run the network over a scan.
 
-    Windows lie and are blended as in ``monai.inferers.SlidingWindowInferer(mode="gaussian")``.
+    Windows lie and are blended as in ``monai.inferers.SlidingWindowInferer``, or as in nnU-Net.
     Volumes smaller than a window are padded as in :func:`medptq.scans.patches.pad_to`.
 
     Args:
@@ -61,6 +63,9 @@ def sliding_window(
         classes: Channels of the network's output.
         reporter: Told of every batch of windows, and asked for cancellation between them.
         batch: Windows to run at once, where it shall be fewer than the session takes.
+        blending: How much a window's voxels count where windows overlap: those in its middle the
+            most (``"gaussian"``), or all the same (``"constant"``); or, with windows that are
+            spread evenly, as in nnU-Net (``"nnunet"``).
 
     Yields:
         The outputs on the grid of ``prepared.array``, in order along one axis.
@@ -69,7 +74,7 @@ def sliding_window(
         EngineError: The output has another shape or is not finite, or memory ran out.
     """
     patch = session.input_shape[2:]
-    array, padding = pad_to(prepared.array, patch)
+    array, padding = pad_to(prepared.array, patch, prepared.pad_value)
     crop = [
         slice(low, low + length)
         for (low, _), length in zip(padding, prepared.array.shape[1:], strict=True)
@@ -83,11 +88,12 @@ def sliding_window(
         return
     axis = _streaming_axis(volume.shape[1:], patch)  # never a padded one
     crop[axis] = slice(None)
-    positions = window_positions(volume.shape[1:], patch, overlap, axis)
+    positions = window_positions(volume.shape[1:], patch, overlap, axis, blending)
     size = min(batch or len(positions), session.input_shape[0], len(positions))
     batches = [positions[first : first + size] for first in range(0, len(positions), size)]
     with memory_as_error("Blending the windows"):
-        ring = _Ring(volume.shape[1:], patch, classes, axis, session.device)
+        importance = importance_of(blending, patch, session.device)
+        ring = _Ring(volume.shape[1:], importance, classes, axis)
         windows = volume.new_empty((size, *session.input_shape[1:]))
     for places in reporter.track(batches, "Segmenting"):
         for slot, place in zip(windows[: len(places)], places, strict=True):
@@ -122,18 +128,17 @@ class _Ring:
     def __init__(
         self,
         shape: Sequence[int],
-        patch: Sequence[int],
+        importance: torch.Tensor,
         classes: int,
         axis: int,
-        device: torch.device,
     ) -> None:
-        held = list(shape)
+        held, patch, device = list(shape), importance.shape, importance.device
         held[axis] = patch[axis]
         self._patch = patch
         self._axis = axis
         self._rows = patch[axis]
         self._first = 0
-        self._importance = gaussian_importance(patch, device)
+        self._importance = importance
         self._sums = torch.zeros((classes, *held), device=device)
         self._weights = torch.zeros(held, device=device)
 

@@ -7,7 +7,7 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from medptq.artifacts import atomic_file
@@ -21,6 +21,7 @@ _MOST_EXPANSION = 20
 """Weights barely compress; a member this much larger than its archive is a zip bomb."""
 
 _MOST_MEMBERS = 10_000
+_LONGEST_PART, _MOST_PARTS = 200, 16  # of a path; systems allow 255 bytes a part
 _HARMLESS = 64 << 20  # bytes; what compresses better than that is small all the same
 
 
@@ -31,7 +32,7 @@ def extract_member(archive: Path, member: Member, target: Path, reporter: Report
 
     Args:
         archive: The archive.
-        member: Which file of it, and its SHA-256.
+        member: Which file of it, and its SHA-256 if that is to be checked.
         target: Where it shall lie; replaced if it exists.
         reporter: Told of the progress, asked for cancellation.
 
@@ -49,7 +50,8 @@ def extract_member(archive: Path, member: Member, target: Path, reporter: Report
         if found.file_size > most:
             raise _refused(archive, f"{member.path} would take {found.file_size / 1e6:.0f} MB")
         _copy(opened, found, part, reporter)
-        require_checksum(part, member.sha256, member.path)
+        if member.sha256:
+            require_checksum(part, member.sha256, member.path)
 
 
 def extract_with_siblings(
@@ -76,24 +78,96 @@ def extract_with_siblings(
         OSError: They cannot be written.
     """
     with _opened(archive) as opened:
-        members = [info for info in opened.infolist() if not info.is_dir()]
-        # What macOS adds: the files' resource forks, under the files' own names.
-        members = [info for info in members if not info.filename.startswith("__MACOSX/")]
-        if len(members) > _MOST_MEMBERS:
-            raise _refused(archive, f"it holds {len(members)} files")
-        for info in members:
-            if not _is_plain(info):
-                raise _refused(archive, f'"{info.filename[:80]}" in it is not a plain file of it')
+        members = _plain_members(archive, opened)
         parent = PurePosixPath(chosen := choose([info.filename for info in members])).parent
         wanted = [info for info in members if PurePosixPath(info.filename).parent == parent]
-        size = sum(info.file_size for info in wanted)
-        if size > max(_MOST_EXPANSION * archive.stat().st_size, _HARMLESS):
-            raise _refused(archive, f"its content would take {size / 1e6:.0f} MB")
-        if size > shutil.disk_usage(folder).free:
-            raise _refused(archive, f"there is no room for {size / 1e6:.0f} MB in {folder}")
+        _require_room(archive, wanted, folder)
         for info in wanted:
             _copy(opened, info, folder / PurePosixPath(info.filename).name, reporter)
     return folder / PurePosixPath(chosen).name
+
+
+def extract_folder(
+    archive: Path, root_of: Callable[[Sequence[str]], str], folder: Path, reporter: Reporter
+) -> Path:
+    """Unpack one folder of a zip archive with all that is in it.
+
+    The archive is not trusted, as in :func:`extract_with_siblings`.
+
+    Args:
+        archive: The archive.
+        root_of: Is given the names of all files in it, and returns the folder's name in it;
+            ``""`` for all of it.
+        folder: An existing, empty folder, which it is put into.
+        reporter: Told of the progress, asked for cancellation.
+
+    Returns:
+        The folder that was unpacked, called as in the archive, or as the archive.
+
+    Raises:
+        ModelError: ``model.archive`` - the archive is damaged or not safe. Or what ``root_of``
+            raises.
+        OSError: It cannot be written.
+    """
+    with _opened(archive) as opened:
+        members = _plain_members(archive, opened)
+        root = PurePosixPath(root_of([info.filename for info in members]))
+        wanted = {
+            PurePosixPath(info.filename).relative_to(root): info
+            for info in members
+            if PurePosixPath(info.filename).is_relative_to(root)
+        }
+        _require_no_clash(archive, wanted)
+        _require_room(archive, wanted.values(), folder)
+        target = folder / (root.name or archive.stem)
+        for path, info in wanted.items():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            _copy(opened, info, target / path, reporter)
+    return target
+
+
+def names_in(archive: Path) -> list[str]:
+    """Return the names of the files in a zip archive.
+
+    Raises:
+        ModelError: ``model.archive`` - the archive is damaged or not safe.
+    """
+    with _opened(archive) as opened:
+        return [info.filename for info in _plain_members(archive, opened)]
+
+
+def _plain_members(archive: Path, opened: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Return the files of an archive, refused if there are too many or one of them is no file."""
+    members = [info for info in opened.infolist() if not info.is_dir()]
+    # What macOS adds: the files' resource forks, under the files' own names.
+    members = [info for info in members if not info.filename.startswith("__MACOSX/")]
+    if len(members) > _MOST_MEMBERS:
+        raise _refused(archive, f"it holds {len(members)} files")
+    for info in members:
+        if not _is_plain(info):
+            raise _refused(archive, f'"{info.filename[:80]}" in it is not a plain file of it')
+    return members
+
+
+def _require_no_clash(archive: Path, paths: Iterable[PurePosixPath]) -> None:
+    """Refuse files that would be written over each other, or into each other."""
+    # Without regard to case, as files are on Windows and macOS.
+    names = [path.as_posix().lower() for path in paths]
+    parents = {parent.as_posix() for name in names for parent in PurePosixPath(name).parents}
+    clashing = [name for name in names if name in parents] or (
+        [] if len(set(names)) == len(names) else ["a file"]
+    )
+    if clashing:
+        raise _refused(archive, f'"{clashing[0][:80]}" is in it twice')
+
+
+def _require_room(archive: Path, wanted: Iterable[zipfile.ZipInfo], folder: Path) -> None:
+    """Refuse content that is unreasonably large, or larger than the disk."""
+    size = sum(info.file_size for info in wanted)
+    if size > max(_MOST_EXPANSION * archive.stat().st_size, _HARMLESS):
+        raise _refused(archive, f"its content would take {size / 1e6:.0f} MB")
+    if size > shutil.disk_usage(folder).free:
+        raise _refused(archive, f"there is no room for {size / 1e6:.0f} MB in {folder}")
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
@@ -105,6 +179,8 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
         and not path.is_absolute()
         and ".." not in path.parts
         and not set(info.filename) & set('\\:*?"<>|')
+        and all(len(part.encode()) <= _LONGEST_PART for part in path.parts)
+        and len(path.parts) <= _MOST_PARTS
         and info.filename.isprintable()
     )
 

@@ -9,6 +9,8 @@ described in ``card.schema.json``. What may be left out, and what is then assume
 ``input.channels``                     1
 ``input.axis_order``                   ``"IJK"`` (MONAI, NiBabel)
 ``input.overlap``                      0.5
+``output.blending``                    ``"gaussian"``
+``output.interpolated``                ``"outputs"``
 ``postprocessing``                     none
 ``source``, ``licence``, ``citation``  ``""``: not stated
 =====================================  ==========================
@@ -21,7 +23,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from medptq.models.checked_json import check, read_json, refused
-from medptq.models.segmentation_model import Coding, Label, Provenance, SegmentationModel, Step
+from medptq.models.label_entries import entry_of, label_of
+from medptq.models.label_maps import label_map
+from medptq.models.segmentation_model import Label, Provenance, SegmentationModel, Step
 
 Card: TypeAlias = Mapping[str, Any]
 
@@ -71,7 +75,7 @@ def model_of(card: Any, onnx: Path, about: str) -> SegmentationModel:
     """
     check(card, "card", about)
     _check_across_fields(card, about)
-    network_input = card["input"]
+    network_input, output = card["input"], card.get("output", {})
     d, h, w = (int(length) for length in network_input["patch_size"])
     return SegmentationModel(
         id=card["id"],
@@ -92,12 +96,16 @@ def model_of(card: Any, onnx: Path, about: str) -> SegmentationModel:
             licence=card.get("licence", ""),
             citation=card.get("citation", ""),
         ),
+        blending=output.get("blending", "gaussian"),
+        interpolated=output.get("interpolated", "outputs"),
     )
 
 
 def labels_of(card: Card) -> tuple[Label, ...]:
-    """Return the structures that a checked card lists."""
-    return tuple(_label(entry) for entry in card["labels"])
+    """Return the structures that a checked card lists, or those of the label map that it names."""
+    if isinstance(card["labels"], str):
+        return label_map(card["labels"]).labels
+    return tuple(label_of(entry) for entry in card["labels"])
 
 
 def card_of(model: SegmentationModel) -> dict[str, Any]:
@@ -119,7 +127,8 @@ def card_of(model: SegmentationModel) -> dict[str, Any]:
             "overlap": model.overlap,
         },
         "preprocessing": [dict(step) for step in model.preprocessing],
-        "labels": [_label_entry(label) for label in model.labels],
+        "labels": [entry_of(label) for label in model.labels],
+        "output": {"blending": model.blending, "interpolated": model.interpolated},
         "postprocessing": [dict(step) for step in model.postprocessing],
         "source": model.provenance.source,
         "licence": model.provenance.licence,
@@ -127,31 +136,9 @@ def card_of(model: SegmentationModel) -> dict[str, Any]:
     }
 
 
-def _label(entry: Mapping[str, Any]) -> Label:
-    red, green, blue = (int(part) for part in entry["color"])
-    snomed = entry.get("snomed")
-    return Label(
-        value=int(entry["value"]),
-        name=entry["name"],
-        color=(red, green, blue),
-        coding=None if snomed is None else Coding(snomed["code"], snomed["meaning"]),
-    )
-
-
-def _label_entry(label: Label) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "value": label.value,
-        "name": label.name,
-        "color": list(label.color),
-    }
-    if label.coding is not None:
-        entry["snomed"] = {"code": label.coding.code, "meaning": label.coding.meaning}
-    return entry
-
-
 def _check_across_fields(card: Card, about: str) -> None:
     """Refuse what a JSON schema cannot express."""
-    values = [label["value"] for label in card["labels"]]
+    values = [label.value for label in labels_of(card)]
     if len(set(values)) < len(values):
         raise refused(about, '"labels" gives the same value to two structures')
     for number, step in enumerate(card["preprocessing"]):

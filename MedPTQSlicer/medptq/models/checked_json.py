@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from medptq.errors import ModelError
@@ -49,7 +49,7 @@ def check(content: Any, schema: str, about: str) -> None:
 
     Args:
         content: What was read.
-        schema: ``"card"`` or ``"catalogue"``.
+        schema: ``"card"``, ``"catalogue"`` or ``"label_map"``.
         about: What it is, for the error's sentence.
 
     Raises:
@@ -77,9 +77,16 @@ def refused(about: str, why: str) -> ModelError:
 def _validator(schema: str) -> Callable[[Any], Any]:
     import fastjsonschema
 
-    text = Path(__file__).with_name(f"{schema}.schema.json").read_text(encoding="utf-8")
-    compiled: Callable[[Any], Any] = fastjsonschema.compile(json.loads(text))
+    # "file:///card.schema.json" in another schema is the one beside this file.
+    handlers = {"file": lambda uri: _schema(PurePosixPath(uri).name)}
+    compiled: Callable[[Any], Any] = fastjsonschema.compile(
+        _schema(f"{schema}.schema.json"), handlers=handlers
+    )
     return compiled
+
+
+def _schema(name: str) -> Any:
+    return json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def _finite(text: str) -> float:

@@ -2,13 +2,17 @@
 
 The order in which it is looked for: the cache, the mirror that the environment variable
 ``MEDPTQ_MIRROR`` names (a folder or the base of an URL, where files lie under their own names),
-and then its origin. Whatever comes from outside is believed only if its SHA-256 is right.
+and then its origin. Whatever comes from outside is believed only if its checksum is right. Where
+the publisher gives none but an older kind, or none at all, the SHA-256 of what came first is
+recorded beside it, and no other file is believed from then on.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,7 +20,7 @@ from medptq.artifacts import atomic_file, sha256_of
 from medptq.errors import ModelError
 from medptq.models.cache import cache_folder
 from medptq.models.catalogue import Download, Release
-from medptq.models.checksum import require_checksum
+from medptq.models.checksum import require_checksum, require_sha1
 from medptq.models.package_index import download_release
 from medptq.models.url_download import download_url
 from medptq.progress import Reporter
@@ -37,15 +41,25 @@ def fetch(download: Download, reporter: Reporter) -> Path:
             ``model.download`` - it was refused. ``model.cache`` - the cache cannot be written.
     """
     target = cache_folder("downloads") / download.file
-    if target.is_file():
-        if sha256_of(target) == download.sha256:
+    wanted = download.sha256 or _recorded(target)
+    if target.is_file() and wanted:
+        if sha256_of(target) == wanted:
             return target
         reporter.warn(f"{target} was damaged, so it was deleted and is fetched again.")
         target.unlink()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not _fetch_from_mirror(download, target, reporter):
+        if target.is_file():  # put there by hand
+            _require(download, target)
+        elif not _fetch_from_mirror(download, target, reporter):
             _fetch_from_origin(download, target, reporter)
+        if not download.sha256:
+            if not download.sha1 and not wanted:
+                reporter.warn(
+                    f"The publisher of {download.file} gives no checksum, so it was believed."
+                )
+            with atomic_file(record_of(target), overwrite=True) as part:
+                part.write_text(f"{sha256_of(target)}\n", encoding="ascii")
     except OSError as error:
         raise ModelError(
             "cache",
@@ -56,11 +70,34 @@ def fetch(download: Download, reporter: Reporter) -> Path:
     return target
 
 
+def record_of(target: Path) -> Path:
+    """Return where the SHA-256 of a file is recorded whose publisher does not give it."""
+    return target.with_name(f"{target.name}.sha256")
+
+
+def _recorded(target: Path) -> str:
+    try:
+        text = record_of(target).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+    return text if re.fullmatch(r"[0-9a-f]{64}", text) else ""
+
+
+def _require(download: Download, path: Path) -> None:
+    """Delete a file and raise if its checksum is not the one that was published or recorded."""
+    wanted = download.sha256 or _recorded(cache_folder("downloads") / download.file)
+    if wanted:
+        require_checksum(path, wanted, download.file)
+    elif download.sha1:
+        require_sha1(path, download.sha1, download.file)
+
+
 def _fetch_from_origin(download: Download, target: Path, reporter: Reporter) -> None:
     if isinstance(download.origin, Release):
         download_release(download.origin, download.sha256, target, reporter)
     else:
-        download_url(download.origin, download.sha256, download.size_mb, target, reporter)
+        require = partial(_require, download)
+        download_url(download.origin, require, download.size_mb, target, reporter)
 
 
 def _fetch_from_mirror(download: Download, target: Path, reporter: Reporter) -> bool:
@@ -71,7 +108,7 @@ def _fetch_from_mirror(download: Download, target: Path, reporter: Reporter) -> 
     if mirror.startswith(("http://", "https://")):
         url = f"{mirror.rstrip('/')}/{quote(download.file)}"
         try:
-            download_url(url, download.sha256, download.size_mb, target, reporter)
+            download_url(url, partial(_require, download), download.size_mb, target, reporter)
         except ModelError as error:
             reporter.warn(f"The mirror did not serve {download.file}, as {error.why}.")
             return False
@@ -82,5 +119,5 @@ def _fetch_from_mirror(download: Download, target: Path, reporter: Reporter) -> 
         return False
     with atomic_file(target, overwrite=True) as part:
         shutil.copyfile(source, part)
-        require_checksum(part, download.sha256, source.name)
+        _require(download, part)
     return True

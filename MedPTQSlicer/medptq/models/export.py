@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from medptq.artifacts import atomic_file
 from medptq.errors import ModelError
 from medptq.graph.executor import GraphExecutor
+from medptq.graph.external_data import data_beside, save_graph
 from medptq.graph.loading import load_graph
 from medptq.progress import Reporter
 
@@ -59,7 +61,8 @@ def export_onnx(
             ``nn.Module`` or TorchScript. It is put into evaluation mode, in float32 and on the
             CPU, and left so.
         example_shape: (1, C, D, H, W); the graph's D, H and W are fixed to it. N is left open.
-        path: Where the graph shall lie; its input is named ``image``, its output ``logits``.
+        path: Where the graph shall lie; its input is named ``image``, its output ``logits``. What
+            is larger than a file can be has its weights beside it, in ``<path>.data``.
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
@@ -72,16 +75,21 @@ def export_onnx(
         OutputError: ``path`` exists, or cannot be written.
     """
     module = module.cpu().float().eval()
-    with atomic_file(path) as part:
+    with (
+        atomic_file(path) as part,
+        # Where the weights take more than 2 GiB, PyTorch writes a file for each beside the graph.
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder,
+    ):
+        traced = Path(folder) / "network.onnx"
         for network in reporter.track((module,), "Exporting the network"):
-            _trace(network, example_shape, part)
-        graph = load_graph(part)
+            _trace(network, example_shape, traced)
+        graph = load_graph(traced)
         for network in reporter.track((module,), "Checking the exported network"):
             difference, shape = _measure(network, graph, example_shape, reporter)
         dynamic_batch = shape[0] > 1
         if not dynamic_batch:
             _fix_batch(graph)
-            onnx.save_model(graph, part)
+        save_graph(graph, part, data_beside(path))
     return ExportReport(path, OPSET, difference, shape, dynamic_batch)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medptq.errors import ModelError
-from medptq.models.archive import extract_with_siblings
+from medptq.models.archive import extract_folder, extract_with_siblings, names_in
 from medptq.models.card import card_of
 from medptq.models.catalogue import has_entry
 from medptq.models.library import (
@@ -21,12 +24,15 @@ from medptq.models.library import (
     recorded_digest,
     store_network,
 )
-from medptq.models.loading import NETWORK_SUFFIXES, load_model
+from medptq.models.loading import NETWORK_SUFFIXES, is_foreign, load_model
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
 _SILENT = Reporter()
 _LONGEST_ID = 64
+# How far a model is looked for in a folder, which may be the root of a disk.
+_DEEPEST, _MOST_NAMES = 3, 10_000
+_OTHER_ARCHIVES = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 def import_model(path: str | Path, *, reporter: Reporter = _SILENT) -> SegmentationModel:
@@ -38,8 +44,9 @@ def import_model(path: str | Path, *, reporter: Reporter = _SILENT) -> Segmentat
 
     Args:
         path: An ``.onnx`` or TorchScript file (``.ts``, ``.pt``) with its card beside it under
-            the same name; or a ``.zip`` that holds one such pair. TorchScript is exported to
-            ONNX; take it from sources that you trust only.
+            the same name; the folder of a MONAI bundle or of another program's model that
+            :func:`medptq.models.loading.load_model` reads; or a ``.zip`` that holds one of these.
+            What is no ONNX file is exported; take TorchScript from sources that you trust only.
         reporter: Told of the progress and of another id; may cancel.
 
     Returns:
@@ -58,9 +65,10 @@ def import_model(path: str | Path, *, reporter: Reporter = _SILENT) -> Segmentat
     """
     with _network_file(Path(path).expanduser(), reporter) as file:
         model = load_model(file, reporter)
+        from medptq.graph.external_data import serialized
         from medptq.graph.loading import load_graph
 
-        graph = load_graph(model.onnx).SerializeToString()  # weights of other files inside it
+        graph = serialized(load_graph(model.onnx))  # weights of other files inside it
         same = _same_network(model, graph)
         if same is not None:
             reporter.warn(f"{model.title} is in the library already, as {same.id}.")
@@ -78,36 +86,70 @@ def import_model(path: str | Path, *, reporter: Reporter = _SILENT) -> Segmentat
 def _network_file(path: Path, reporter: Reporter) -> Iterator[Path]:
     """Yield the file of the network that a path stands for, its card beside it."""
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in (*path.glob("*"), *path.glob("*/*"))]
-        raise _refused(path, _foreign(names) or "it is a folder")
+        yield _folder_in(path)
+        return
+    if path.suffix.lower() in _OTHER_ARCHIVES:
+        raise _refused(path, "only .zip archives are unpacked")
     if path.suffix.lower() != ".zip":
         yield path
         return
     if not path.is_file():
         raise _refused(path, "there is no such file")
-
-    def choose(names: Sequence[str]) -> str:
-        networks = [n for n in names if PurePosixPath(n).suffix.lower() in NETWORK_SUFFIXES]
-        foreign = _foreign(names)
-        if foreign is not None or len(networks) != 1:
-            raise _refused(path, foreign or f"it holds {len(networks) or 'no'} networks")
-        return networks[0]
-
     with tempfile.TemporaryDirectory(prefix="medptq-import-", ignore_cleanup_errors=True) as folder:
-        yield extract_with_siblings(path, choose, Path(folder), reporter)
+        if _foreign_roots(path, names_in(path)):
+            unpacked = extract_folder(path, partial(_only_root, path), Path(folder), reporter)
+            if not is_foreign(unpacked):
+                raise _refused(path, "what it holds is no model that can be read here")
+            yield unpacked
+        else:
+            yield extract_with_siblings(path, partial(_only_network, path), Path(folder), reporter)
 
 
-def _foreign(names: Sequence[str]) -> str | None:
-    """Say what other program's model a folder is, by the names in it; None if of none."""
+def _folder_in(path: Path) -> Path:
+    """Return the folder of another program's model that a folder is, or holds."""
+    if is_foreign(path):
+        return path
+    found = path / _only_root(path, list(itertools.islice(_names_in(path), _MOST_NAMES)))
+    if not is_foreign(found):
+        raise _refused(path, "it is a folder")
+    return found
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    """Yield the names of the files down to the third level; what cannot be read is passed over."""
+    for folder, below, files in os.walk(path):
+        here = Path(folder).relative_to(path)
+        yield from ((here / name).as_posix() for name in files)
+        if len(here.parts) == _DEEPEST - 1:
+            below.clear()
+
+
+def _only_network(path: Path, names: Sequence[str]) -> str:
+    networks = [name for name in names if PurePosixPath(name).suffix.lower() in NETWORK_SUFFIXES]
+    if len(networks) != 1:
+        raise _refused(path, f"it holds {len(networks) or 'no'} networks")
+    return networks[0]
+
+
+def _only_root(path: Path, names: Sequence[str]) -> str:
+    roots = _foreign_roots(path, names)
+    if len(roots) > 1:
+        raise _refused(path, f"it holds {len(roots)} models: {', '.join(roots)[:200]}")
+    return roots[0] if roots else ""
+
+
+def _foreign_roots(path: Path, names: Sequence[str]) -> list[str]:
+    """Return which folders are other programs' models, by the names of the files in them."""
     paths = {PurePosixPath(name) for name in names}
-    for path in paths:
-        if path.name == "int8.onnx" and path.with_name("manifest.json") in paths:
-            return "it is a quantized network, which is used by its folder's path"
-        if path.parts[-2:] == ("configs", "metadata.json"):
-            return "it is a MONAI bundle, which this version cannot import"
-        if path.name == "plans.json" and path.with_name("dataset.json") in paths:
-            return "it is an nnU-Net model, which this version cannot import"
-    return None
+    roots = set()
+    for file in paths:
+        if file.name == "int8.onnx" and file.with_name("manifest.json") in paths:
+            raise _refused(path, "it is a quantized network, which is used by its folder's path")
+        if file.parts[-2:] == ("configs", "metadata.json"):
+            roots.add(file.parent.parent.as_posix())
+        if file.name == "plans.json" and file.with_name("dataset.json") in paths:
+            roots.add(file.parent.as_posix())
+    return sorted(roots)
 
 
 def _same_network(model: SegmentationModel, graph: bytes) -> SegmentationModel | None:
@@ -145,5 +187,5 @@ def _refused(path: Path, why: str) -> ModelError:
         f"{path.name} was not imported",
         why=why,
         todo="Give an .onnx, .ts or .pt file with its card (.json) beside it under the same name,"
-        " or a .zip of the two",
+        " a MONAI bundle's or an nnU-Net model's folder, or a .zip of these",
     )

@@ -18,11 +18,21 @@ from medptq.errors import ModelError
 from medptq.models.archive import extract_member
 from medptq.models.built_network import BuiltNetwork
 from medptq.models.card import EXAMPLE, read_card
-from medptq.models.catalogue import CatalogueEntry, entry, has_entry, unknown_model
+from medptq.models.catalogue import ARCHIVES, CatalogueEntry, entry, has_entry, unknown_model
+from medptq.models.catalogue_archives import remember, remembered, unpacked
 from medptq.models.checked_json import refused
+from medptq.models.checkpoint import (
+    CHECKPOINT_SUFFIXES,
+    build_checkpoint,
+    is_checkpoint,
+    network_of,
+    read_checkpoint,
+)
 from medptq.models.download import fetch
 from medptq.models.library import has_network, load_network, read_network
+from medptq.models.monai_bundle import is_monai_bundle, read_monai_bundle
 from medptq.models.network_cache import cached_graph, cached_network
+from medptq.models.nnunet_folder import is_nnunet_folder, read_nnunet_folder
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
 
 _SILENT = Reporter()
 _TORCHSCRIPT = (".ts", ".pt")
-NETWORK_SUFFIXES = (".onnx", *_TORCHSCRIPT)
+NETWORK_SUFFIXES = (".onnx", *_TORCHSCRIPT, *CHECKPOINT_SUFFIXES)
 """Of the files that a network can be loaded from."""
 
 
@@ -42,7 +52,9 @@ def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> Segmen
         name_or_path: An id of the catalogue, which is downloaded and exported to ONNX on first
             use; the id of an imported network; or the path of an ``.onnx`` file or of a
             TorchScript file (``.ts``, ``.pt``) with its card beside it under the same name
-            (``spleen.onnx``, ``spleen.json``). Load TorchScript from sources that you trust only.
+            (``spleen.onnx``, ``spleen.json``), of a checkpoint (``.pth``, ``.ckpt``, ``.pt``)
+            whose card names its network, or of another program's folder, such as a MONAI
+            bundle's. Load TorchScript from sources that you trust only.
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
@@ -85,22 +97,29 @@ def is_known(name_or_path: str | Path) -> bool:
 
 
 def graph_of_id(model_id: str) -> Path | None:
-    """Return where the graph of a network with this id is kept; None if there is no such network.
+    """Return where the graph of a network with this id is kept; None if that is not known.
 
     It need not be there: networks of the catalogue are fetched on first use.
     """
     if has_entry(model_id):
-        return cached_graph(entry(model_id).model(Path()), _source_digest(entry(model_id)))
+        found = entry(model_id)
+        if found.format not in ARCHIVES:
+            return cached_graph(found.model(Path()), _source_digest(found))
+        known = remembered(found)
+        return None if known is None else cached_graph(*known)
     return read_network(model_id).onnx if has_network(model_id) else None
 
 
 def _source_digest(found: CatalogueEntry) -> str:
-    """Return the SHA-256 of the file that an entry's graph is made from."""
+    """Return the checksum of the file that an entry's graph is made from."""
     download = found.download
-    return download.sha256 if download.member is None else download.member.sha256
+    whole = download.sha256 or download.sha1
+    return whole if download.member is None else download.member.sha256 or whole
 
 
 def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
+    if found.format in ARCHIVES:
+        return _load_archive(found, reporter)
     download = found.download
 
     def make(model: SegmentationModel) -> dict[str, Any]:
@@ -111,6 +130,9 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
                 extract_member(archive, download.member, file, reporter)
             if found.format == "torchscript":
                 return _export_torchscript(file, model, reporter)
+            if found.format == "checkpoint":
+                name, options = network_of(found.card, model, f"The card of {found.id}")
+                return _export(build_checkpoint(file, name, options), model, reporter)
             shutil.copyfile(file, model.onnx)
         _check(model)
         return {}
@@ -118,8 +140,32 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
     return cached_network(found.model(Path()), _source_digest(found), make, reporter)
 
 
+def _load_archive(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
+    known = remembered(found)
+    if known is None:
+        with unpacked(found, reporter) as built:
+            model = _load_built(built, reporter)
+            remember(found, built)
+            return model
+
+    def make(model: SegmentationModel) -> dict[str, Any]:
+        with unpacked(found, reporter) as built:
+            return _export(built.build(), model, reporter)
+
+    return cached_network(*known, make, reporter)
+
+
 # How to tell another program's files by their path, and how to read them.
-_READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Reporter], BuiltNetwork]], ...] = ()
+_READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Reporter], BuiltNetwork]], ...] = (
+    (is_monai_bundle, read_monai_bundle),
+    (is_nnunet_folder, read_nnunet_folder),
+    (is_checkpoint, read_checkpoint),
+)
+
+
+def is_foreign(path: Path) -> bool:
+    """Tell whether a path is another program's model, such as a MONAI bundle's folder."""
+    return any(is_one(path) for is_one, _ in _READERS)
 
 
 def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:

@@ -8,15 +8,27 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 Step: TypeAlias = Mapping[str, Any]
+Blending: TypeAlias = Literal["gaussian", "constant", "nnunet"]
+Interpolated: TypeAlias = Literal["outputs", "probabilities", "labels"]
 
 
 @dataclass(frozen=True)
 class Coding:
-    """A concept of a coding scheme, as DICOM writes it."""
+    """A concept of a coding scheme, as DICOM writes it.
+
+    Attributes:
+        code: Its identifier in the scheme.
+        meaning: What it is called there.
+        scheme: The scheme's designator.
+        modifier: What narrows it down, such as its side.
+        region: Where it lies, if it is no part of the anatomy itself (a cyst, a vessel).
+    """
 
     code: str
     meaning: str
     scheme: str = "SCT"
+    modifier: Coding | None = None
+    region: Coding | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,10 @@ class SegmentationModel:
             ``"step"``; ``medptq.scans.preprocessing`` documents them.
         postprocessing: Steps on the label map, in order, likewise.
         provenance: Source, licence, citation.
+        blending: How much the voxels of sliding windows count where windows overlap: those in the
+            middle the most, or all the same; or windows and weights are nnU-Net's.
+        interpolated: What is interpolated on the way back to the scan: the network's outputs,
+            their softmax, or nothing: each voxel gets the label of the nearest one.
     """
 
     id: str
@@ -83,6 +99,8 @@ class SegmentationModel:
     preprocessing: tuple[Step, ...]
     postprocessing: tuple[Step, ...]
     provenance: Provenance
+    blending: Blending = "gaussian"
+    interpolated: Interpolated = "outputs"
 
     @property
     def classes(self) -> int:

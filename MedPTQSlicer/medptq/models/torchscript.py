@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 _HOW = (
     "Save the network with torch.jit.script(network).save(...) or torch.jit.trace, or export it"
-    " to ONNX"
+    ' to ONNX; or, if it is one that "medptq models --architectures" lists, name it in the card\'s'
+    ' field "network"'
 )
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import requests
 
 from medptq.errors import ModelError
-from medptq.models.checksum import require_checksum
 from medptq.progress import Reporter
 
 _ATTEMPTS = 3
 _BLOCK = 1 << 16  # also what may be lost as a connection is cut
 _TIMEOUT = (15.0, 60.0)  # seconds to connect, and between two blocks
+_UNKNOWN_MB = 2000.0
 _OK, _PARTIAL, _BEYOND_THE_END = 200, 206, 416
 _TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
 
@@ -30,7 +30,13 @@ class _TransferError(Exception):
     """The transfer stopped for a reason that may pass."""
 
 
-def download_url(url: str, sha256: str, size_mb: float, target: Path, reporter: Reporter) -> None:
+def download_url(
+    url: str,
+    require: Callable[[Path], None],
+    size_mb: float,
+    target: Path,
+    reporter: Reporter,
+) -> None:
     """Download ``url`` to ``target``.
 
     What has arrived is kept beside the target as ``.part`` until the file is whole, so a
@@ -38,8 +44,9 @@ def download_url(url: str, sha256: str, size_mb: float, target: Path, reporter: 
 
     Args:
         url: ``https://...``, or ``http://...`` for a mirror.
-        sha256: What the file must hash to.
-        size_mb: Its size in MB, about; a server that sends twice as much is not listened to.
+        require: Raises ModelError if a file is not the one that was meant, and deletes it.
+        size_mb: Its size in MB, about; a server that sends twice as much is not listened to. 0
+            if it is not known; then a server may send 4 GB.
         target: Where it shall lie; its folder exists.
         reporter: Told of the progress, asked for cancellation.
 
@@ -52,13 +59,13 @@ def download_url(url: str, sha256: str, size_mb: float, target: Path, reporter: 
     resumed = _size(part) > 0
     _receive_all(url, size_mb, part, target, reporter)
     try:
-        require_checksum(part, sha256, target.name)
+        require(part)
     except ModelError:
         if not resumed:
             raise
         # The first part may be of an older file, or of a process that wrote at the same time.
         _receive_all(url, size_mb, part, target, reporter)
-        require_checksum(part, sha256, target.name)
+        require(part)
     part.replace(target)
 
 
@@ -120,7 +127,7 @@ def _write_blocks(
     size_mb: float,
     reporter: Reporter,
 ) -> None:
-    most = int(2e6 * size_mb) + _BLOCK
+    most = int(2e6 * (size_mb or _UNKNOWN_MB)) + _BLOCK
     expected = int(1e6 * size_mb) if end is None else end
     blocks: Iterator[bytes] = response.iter_content(_BLOCK)
     for block in reporter.track(blocks, "Downloading", -(-(expected - start) // _BLOCK)):
@@ -130,7 +137,7 @@ def _write_blocks(
             raise ModelError(
                 "download",
                 "The download was stopped",
-                why=f"more than twice the expected {size_mb:g} MB arrived",
+                why=f"more than twice the expected {size_mb or _UNKNOWN_MB:g} MB arrived",
                 todo="Check whether a proxy or the mirror answers in place of the server",
             )
         file.write(block)

@@ -21,6 +21,7 @@ INT8 = "int8.onnx"
 FORMAT = 1
 
 _FILES = (CARD, FP32, INT8)
+_DATA = (f"{FP32}.data", f"{INT8}.data")  # as medptq.graph.external_data names them
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def load_quantized_model(folder: Path) -> QuantizedModel:
         recipe = Recipe.from_json(manifest["recipe"])
     except (KeyError, TypeError) as error:
         raise _broken(folder, f"its recipe cannot be read ({error})") from error
-    for name in _FILES:
+    for name in manifest["files"]:
         if sha256_of(folder / name) != manifest["files"][name]:
             raise _broken(folder, f"the SHA-256 of {name} is not the manifest's")
     model = replace(read_card(folder / CARD, folder / FP32), onnx=folder / FP32)
@@ -76,12 +77,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = manifest["format"]
-        manifest["files"] = {name: str(manifest["files"][name]) for name in _FILES}
+        # Networks above 2 GiB have their weights in another file.
+        large = [name for name in _DATA if name in manifest["files"]]
+        manifest["files"] = {name: str(manifest["files"][name]) for name in (*_FILES, *large)}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _broken(folder, f"its {MANIFEST} cannot be read ({error})") from error
     if version != FORMAT:
         raise _broken(folder, f"its format is {version}, this program reads {FORMAT}")
-    for name in _FILES:
+    for name in manifest["files"]:
         if not (folder / name).is_file():
             raise _broken(folder, f"{name} is missing")
     return dict(manifest)

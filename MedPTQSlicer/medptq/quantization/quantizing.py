@@ -17,6 +17,7 @@ import medptq
 from medptq.artifacts import atomic_folder, sha256_of, write_json
 from medptq.errors import QuantizationError
 from medptq.graph.executor import GraphExecutor
+from medptq.graph.external_data import save_graph
 from medptq.graph.loading import load_graph
 from medptq.graph.lowering import lower_for_integer_kernels
 from medptq.graph.simplify import simplify
@@ -109,7 +110,7 @@ def quantize_model(
             },
             "calibration": _summary(calibration, patches.scan_digests, scales),
             "agreement_with_fp32": agreement,
-            "files": {name: sha256_of(folder / name) for name in (CARD, FP32, INT8)},
+            "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
         }
         write_json(folder / MANIFEST, manifest)
     return load_quantized_model(output)
@@ -183,4 +184,4 @@ def _summary(
 def _write_graph(model: onnx.ModelProto, path: Path) -> None:
     model.producer_name = "medptq"
     model.producer_version = medptq.__version__
-    path.write_bytes(model.SerializeToString())
+    save_graph(model, path)

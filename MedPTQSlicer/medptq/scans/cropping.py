@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medptq.scans.grid import Grid
 from medptq.scans.prepared import Located
+from medptq.scans.scan import FloatArray
 
 Box: TypeAlias = list[tuple[int, int]]
 
@@ -26,21 +27,36 @@ def foreground_box(grid: Grid, above: float, margin_mm: float) -> Box | None:
     Returns:
         The first and past-the-last index along D, H and W; None if no voxel is above it.
     """
-    # Plane by plane, so that no mask of the whole scan is made.
-    found = np.array([_extent_of(plane > above) for plane in np.moveaxis(grid.array, 1, 0)])
-    planes = np.flatnonzero(found[:, 1] > 0)
-    if not planes.size:
+    box = _box_where(lambda plane: plane > above, grid)
+    if box is None:
         return None
-    found = found[planes]
-    box = [
-        (int(planes[0]), int(planes[-1]) + 1),
-        (int(found[:, 0].min()), int(found[:, 1].max())),
-        (int(found[:, 2].min()), int(found[:, 3].max())),
-    ]
     margins = [math.ceil(margin_mm / spacing - 1e-6) for spacing in grid.spacing]
     return [
         (max(0, first - more), min(length, last + more))
         for (first, last), more, length in zip(box, margins, grid.size, strict=True)
+    ]
+
+
+def nonzero_box(grid: Grid) -> Box | None:
+    """Return the box around the voxels that are not 0 in some channel.
+
+    Returns:
+        The first and past-the-last index along D, H and W; None if all are 0.
+    """
+    return _box_where(lambda plane: plane != 0, grid)
+
+
+def _box_where(counts: Callable[[FloatArray], NDArray[np.bool_]], grid: Grid) -> Box | None:
+    # Plane by plane, so that no mask of the whole scan is made.
+    found = np.array([_extent_of(counts(plane)) for plane in np.moveaxis(grid.array, 1, 0)])
+    planes = np.flatnonzero(found[:, 1] > 0)
+    if not planes.size:
+        return None
+    found = found[planes]
+    return [
+        (int(planes[0]), int(planes[-1]) + 1),
+        (int(found[:, 0].min()), int(found[:, 1].max())),
+        (int(found[:, 2].min()), int(found[:, 3].max())),
     ]
 
 

@@ -12,12 +12,15 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medptq.scans.geometry import closest_axes
+from medptq.scans.monai_spacing import monai_placement
 from medptq.scans.prepared import AxisMap
 from medptq.scans.scan import FloatArray, Scan
+from medptq.scans.spline import separate_axis, stretch
 from medptq.threads import in_shares
 
 AxisOrder: TypeAlias = Literal["IJK", "KJI"]
 Interpolation: TypeAlias = Literal["linear", "cubic", "nearest"]
+Alignment: TypeAlias = Literal["edges", "monai"]
 
 # The patient axis that a letter names, and the way along it.
 PATIENT_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -41,6 +44,8 @@ class Grid:
         axis_order: Whether the network's D runs along the image's I axis or along its K axis.
         array: float32 [C, D, H, W], not always contiguous.
         axes: Where D, H and W lie in the scan.
+        pad_value: What surrounds it where it is smaller than a patch; None for each channel's
+            minimum.
     """
 
     def __init__(self, scan: Scan, axis_order: AxisOrder) -> None:
@@ -48,6 +53,7 @@ class Grid:
         self._scan = scan
         self.axis_order = axis_order
         self._lent = scan.array
+        self.pad_value: float | None = None
         self.array: FloatArray = scan.array.transpose(0, *(1 + axis for axis in order))
         self.axes = _triple([AxisMap(axis, 1.0, 0.0, scan.shape[axis]) for axis in order])
 
@@ -117,6 +123,11 @@ class Grid:
             ]
         )
 
+    def transpose(self, order: Sequence[int]) -> None:
+        """Take the axes in another order, each by its place among D, H and W now."""
+        self.array = self.array.transpose(0, *(1 + n for n in order))
+        self.axes = _triple([self.axes[n] for n in order])
+
     def crop(self, box: Sequence[tuple[int, int]]) -> None:
         """Keep the voxels from the first to before the last index along D, H and W."""
         self.array = self.array[(slice(None), *(slice(first, last) for first, last in box))]
@@ -130,49 +141,103 @@ class Grid:
     def resize(self, size: Sequence[int]) -> None:
         """Stretch the whole field to ``size`` voxels along D, H and W, linearly."""
         steps = [axis.length / length for axis, length in zip(self.axes, size, strict=True)]
-        self._resample(steps, size, "linear")
+        self._resample(steps, _from_edges(steps), size, "linear")
 
-    def respace(self, spacing: Sequence[float], interpolation: Interpolation) -> None:
+    def respace(
+        self, spacing: Sequence[float], interpolation: Interpolation, align: Alignment = "edges"
+    ) -> None:
         """Resample to a voxel size in mm along D, H and W.
 
-        The field is kept to the nearest voxel; its first edge stays where it is.
+        The field is kept to the nearest voxel; its first edge stays where it is, or what
+        ``monai.transforms.Spacing`` keeps there.
         """
         steps = [new / old for new, old in zip(spacing, self.spacing, strict=True)]
-        size = [
-            max(1, round(axis.length / step)) for axis, step in zip(self.axes, steps, strict=True)
-        ]
-        self._resample(steps, size, interpolation)
-
-    def _resample(
-        self, steps: Sequence[float], size: Sequence[int], interpolation: Interpolation
-    ) -> None:
-        """Take a voxel every ``steps`` old voxels, from edge to edge.
-
-        New index n lies at old index ``(n + 0.5) * step - 0.5``; beyond the outermost voxels'
-        centres the edge's intensity goes on. This is what ``torch.nn.functional.interpolate``
-        does with ``align_corners=False``.
-        """
-        moved = max(abs(step - 1) * n for step, n in zip(steps, size, strict=True))
-        if tuple(size) == self.size and moved < _UNMOVED:
-            return
-        if interpolation == "linear":
-            self.array = _interpolated(self.array, steps, size)
+        if align == "monai":
+            firsts, size = monai_placement(self._steps_in_mm(), self.size, spacing)
         else:
-            self._resample_with_itk(steps, size, _INTERPOLATORS[interpolation])
+            firsts = _from_edges(steps)
+            size = [
+                max(1, round(axis.length / step))
+                for axis, step in zip(self.axes, steps, strict=True)
+            ]
+        self._resample(steps, firsts, size, interpolation)
+
+    def _steps_in_mm(self) -> NDArray[np.float64]:
+        """Return the steps from voxel to voxel along D, H and W; the columns of [3, 3]."""
+        matrix = self._scan.stored_ijk_to_ras
+        columns = (self._scan.ijk_to_ras if matrix is None else matrix)[:3, :3].T
+        return np.array([columns[2 - axis.scan_axis] * axis.scale for axis in self.axes]).T
+
+    def respace_as_nnunet(self, spacing: Sequence[float], *, separate: bool) -> None:
+        """Resample to a voxel size in mm along D, H and W, about: the whole field is stretched.
+
+        Args:
+            spacing: The voxel size.
+            separate: Take the nearest plane, here and on the way back, along an axis with voxels
+                of more than three times another's length.
+        """
+        old = self.spacing
+        size = [
+            max(1, round(before / after * axis.length))
+            for before, after, axis in zip(old, spacing, self.axes, strict=True)
+        ]
+        if tuple(size) == self.size:
+            return
+        self.array = stretch(self.array, size, separate_axis(old, spacing) if separate else None)
+        back = separate_axis(spacing, old) if separate else None
+        steps = [axis.length / length for axis, length in zip(self.axes, size, strict=True)]
         self.axes = _triple(
             [
                 replace(
                     axis,
                     scale=axis.scale * step,
                     offset=axis.offset + axis.scale * (0.5 * step - 0.5),
+                    length=length,
+                    nearest=n == back,
+                )
+                for n, (axis, step, length) in enumerate(zip(self.axes, steps, size, strict=True))
+            ]
+        )
+
+    def _resample(
+        self,
+        steps: Sequence[float],
+        firsts: Sequence[float],
+        size: Sequence[int],
+        interpolation: Interpolation,
+    ) -> None:
+        """Take a voxel every ``steps`` old voxels, the first of them at the index ``firsts``.
+
+        Beyond the outermost voxels' centres the edge's intensity goes on.
+        """
+        moved = max(
+            abs(first) + abs(step - 1) * n
+            for first, step, n in zip(firsts, steps, size, strict=True)
+        )
+        if tuple(size) == self.size and moved < _UNMOVED:
+            return
+        if interpolation == "linear":
+            self.array = _interpolated(self.array, steps, firsts, size)
+        else:
+            self._resample_with_itk(steps, firsts, size, _INTERPOLATORS[interpolation])
+        self.axes = _triple(
+            [
+                replace(
+                    axis,
+                    scale=axis.scale * step,
+                    offset=axis.offset + axis.scale * first,
                     length=int(length),
                 )
-                for axis, step, length in zip(self.axes, steps, size, strict=True)
+                for axis, step, first, length in zip(self.axes, steps, firsts, size, strict=True)
             ]
         )
 
     def _resample_with_itk(
-        self, steps: Sequence[float], size: Sequence[int], interpolator: int
+        self,
+        steps: Sequence[float],
+        firsts: Sequence[float],
+        size: Sequence[int],
+        interpolator: int,
     ) -> None:
         resampler = sitk.ResampleImageFilter()
         resampler.SetInterpolator(interpolator)
@@ -180,7 +245,7 @@ class Grid:
         # SimpleITK counts the axes backwards; a grid without geometry makes its mm our voxels.
         resampler.SetSize([int(n) for n in reversed(size)])
         resampler.SetOutputSpacing([float(step) for step in reversed(steps)])
-        resampler.SetOutputOrigin([0.5 * step - 0.5 for step in reversed(steps)])
+        resampler.SetOutputOrigin([float(first) for first in reversed(firsts)])
         images = [sitk.GetImageFromArray(channel) for channel in self.contiguous()]
         # From here on only the images hold the voxels, unless they are still the scan's.
         self.array = np.empty((len(images), *size), dtype=np.float32)
@@ -188,6 +253,15 @@ class Grid:
             images[channel] = resampler.Execute(images[channel])
             self.array[channel] = sitk.GetArrayViewFromImage(images[channel])
             images[channel] = sitk.Image()
+
+
+def _from_edges(steps: Sequence[float]) -> list[float]:
+    """Return where the first of the new voxels lie if the field's first edge stays where it is.
+
+    With them, new index n lies at old index ``(n + 0.5) * step - 0.5``, which is what
+    ``torch.nn.functional.interpolate`` does with ``align_corners=False``.
+    """
+    return [0.5 * step - 0.5 for step in steps]
 
 
 def _copied(array: FloatArray) -> FloatArray:
@@ -198,15 +272,17 @@ def _copied(array: FloatArray) -> FloatArray:
     return copied
 
 
-def _interpolated(array: FloatArray, steps: Sequence[float], size: Sequence[int]) -> FloatArray:
+def _interpolated(
+    array: FloatArray, steps: Sequence[float], firsts: Sequence[float], size: Sequence[int]
+) -> FloatArray:
     """Interpolate linearly, one axis after the other, as :meth:`Grid._resample` says.
 
     Several times as fast as ITK: it works on planes that fit the cache, and each of the old planes
     is stretched along H and W once.
     """
     d, h, w = (
-        _Neighbours.of(step, new, old)
-        for step, new, old in zip(steps, size, array.shape[1:], strict=True)
+        _Neighbours.of(step, first, new, old)
+        for step, first, new, old in zip(steps, firsts, size, array.shape[1:], strict=True)
     )
     result = np.empty((len(array), *size), dtype=np.float32)
     for volume, target in zip(array, result, strict=True):
@@ -242,9 +318,9 @@ class _Neighbours:
     share: FloatArray
 
     @classmethod
-    def of(cls, step: float, new: int, old: int) -> _Neighbours:
-        """Place ``new`` voxels every ``step`` of ``old`` ones, from edge to edge."""
-        places = np.clip((np.arange(new) + 0.5) * step - 0.5, 0, old - 1)
+    def of(cls, step: float, first: float, new: int, old: int) -> _Neighbours:
+        """Place ``new`` voxels every ``step`` of ``old`` ones, from the place ``first`` on."""
+        places = np.clip(np.arange(new) * step + first, 0, old - 1)
         lower = np.minimum(places.astype(np.intp), max(old - 2, 0))
         upper = np.minimum(lower + 1, old - 1)
         return cls(lower, upper, (places - lower).astype(np.float32))

@@ -140,6 +140,29 @@ def check_placement(
         raise refusals.misplaced(path.name)
 
 
+def stored_matrix(header: NiftiHeader, ijk_to_ras: Affine) -> Affine | None:
+    """Return the IJK-to-RAS matrix to the last bit of the header, as NiBabel gives it.
+
+    Args:
+        header: The file's header.
+        ijk_to_ras: The same matrix as ITK gives it, which squares its axes.
+
+    Returns:
+        The header's sform; of a quaternion, axes at right angles; None if the header has neither,
+        or ITK has taken something else.
+    """
+    if header.sform is not None:
+        same = np.allclose(header.sform, ijk_to_ras, rtol=1e-4, atol=1e-3)
+        return header.sform if same else None
+    if not header.has_qform:
+        return None
+    sizes = np.linalg.norm(ijk_to_ras[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(ijk_to_ras[:3, :3] / sizes)
+    squared = ijk_to_ras.copy()
+    squared[:3, :3] = left @ right * sizes
+    return squared
+
+
 def _cut_off(path: Path) -> ScanError:
     return refusals.corrupt(path.name, "its content is cut off or damaged")
 

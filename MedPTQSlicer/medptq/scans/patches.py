@@ -104,7 +104,7 @@ def sample_patches(
 
 
 def pad_to(
-    array: FloatArray, size: tuple[int, int, int]
+    array: FloatArray, size: tuple[int, int, int], value: float | None = None
 ) -> tuple[FloatArray, tuple[tuple[int, int], ...]]:
     """Pad an array that is smaller than a patch, evenly on both sides.
 
@@ -113,11 +113,11 @@ def pad_to(
     Args:
         array: float32 [C, D, H, W].
         size: Voxels (D, H, W) that it must have at least.
+        value: What is put around it; None for each channel's minimum.
 
     Returns:
-        The array with each channel's minimum around it, or the array itself if it is large
-        enough; and the voxels that were added before and after along D, H and W, where an odd one
-        comes after.
+        The array, padded, or itself if it is large enough; and the voxels that were added before
+        and after along D, H and W, where an odd one comes after.
     """
     added = [max(wanted - had, 0) for wanted, had in zip(size, array.shape[1:], strict=True)]
     margins = tuple((more // 2, more - more // 2) for more in added)
@@ -125,7 +125,7 @@ def pad_to(
         return array, margins
     shape = [had + more for had, more in zip(array.shape[1:], added, strict=True)]
     padded = np.empty((len(array), *shape), dtype=array.dtype)
-    padded[:] = array.min(axis=(1, 2, 3), keepdims=True)
+    padded[:] = array.min(axis=(1, 2, 3), keepdims=True) if value is None else value
     inner = (
         slice(before, before + had)
         for (before, _), had in zip(margins, array.shape[1:], strict=True)
@@ -142,7 +142,9 @@ def _patches_of(
     drawn: set[tuple[int, ...]],
 ) -> Iterator[NDArray[np.float32]]:
     """Yield up to ``share`` patches of one scan, which lives only as long as this generator."""
-    array, _ = pad_to(load().array, patch_size)
+    prepared = load()
+    array, _ = pad_to(prepared.array, patch_size, prepared.pad_value)
+    del prepared
     room = np.subtract(array.shape[1:], patch_size)
     foreground, step = _foreground_of(array[0])
     for _ in range(share):

@@ -20,12 +20,15 @@ class AxisMap:
         scale: Scan voxels per network voxel; negative where the axis is flipped.
         offset: Scan index at network index 0.
         length: Network voxels along this axis.
+        nearest: On the way back to the scan, its voxels take the output of the nearest network
+            voxel along this axis, in place of one that is interpolated.
     """
 
     scan_axis: int
     scale: float
     offset: float
     length: int
+    nearest: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class PreparedScan:
         array: float32, axes [C, D, H, W] in the order of the model's card, contiguous.
         axes: For D, H and W, where they lie in the scan.
         scan_shape: Voxels of the scan along (K, J, I).
+        pad_value: What surrounds it where it is smaller than a patch; None for each channel's
+            minimum.
     """
 
     array: FloatArray
     axes: tuple[AxisMap, AxisMap, AxisMap]
     scan_shape: tuple[int, int, int]
+    pad_value: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,45 @@ step                 arguments               what it does
 ``orient``           to                      Permute and flip the axes so that the image's I, J and
                                              K run as nearly as possible to the three letters of
                                              ``to``, such as ``"RAS"`` (for either axis order).
-``spacing``          mm, [interpolation]     Resample to a voxel size in mm along D, H and W;
-                                             ``"linear"`` (default), ``"cubic"`` or ``"nearest"``.
+``transpose``        order                   Take the axes in another order: the places of the new
+                                             D, H and W among the old, from 0.
+``spacing``          mm, [interpolation],    Resample to a voxel size in mm along D, H and W;
+                     [align]                 ``"linear"`` (default), ``"cubic"`` or ``"nearest"``.
+                                             ``align`` is ``"edges"`` (default) or ``"monai"``,
+                                             which mostly keeps the first voxel's centre.
+``spacing_nnunet``   mm, [separate]          Resample as nnU-Net does: the whole field is stretched
+                                             to about this voxel size, by cubic B-splines within
+                                             the range of intensities; with ``separate`` (default
+                                             true), along an axis with voxels of more than three
+                                             times another's length the nearest plane is taken.
 ``resize``           size                    Stretch to so many voxels along D, H and W, linearly.
 ``clip``             low, high               Limit the intensities to this range.
 ``clip_percentiles`` low, high               Limit each channel to its own percentiles, 0 to 100.
 ``scale_range``      from, to, [clip]        Map the range ``from`` linearly to ``to``; with
                                              ``clip`` true, limit what lies outside to ``to``.
-``zscore``           [nonzero]               Each channel to mean 0 and standard deviation 1; with
-                                             ``nonzero`` true, 0 is background and stays so.
+``zscore``           [nonzero], [filled]     Each channel to mean 0 and standard deviation 1; with
+                                             ``nonzero`` true, 0 is background and stays so; with
+                                             ``filled`` true as well, only where every channel is
+                                             0, and not within what is not.
+``minmax``           [to]                    Map each channel's smallest and largest intensity to
+                                             the range ``to`` (default 0 to 1).
 ``scale``            factor, offset          Multiply by ``factor`` and add ``offset``.
 ``crop_foreground``  above, [margin_mm]      Crop to the voxels above this intensity in any
                                              channel, and a margin around them (default 0).
+``crop_nonzero``                             Crop to the voxels that are not 0 in some channel.
 ``crop_to_model``    model, [labels], margin Crop to what another model finds in the scan: all of
                                              it, or only some labels; ``margin`` is a share of the
                                              box's size, added on each side.
+``pad_with``         value                   What surrounds a scan that is smaller than a patch, in
+                                             place of each channel's minimum.
 ==================== ======================= ======================================================
 
-Resampling is edge to edge, as in ``torch.nn.functional.interpolate(align_corners=False)``, and
-no step smooths before it takes fewer voxels, as none of the networks' own pipelines do.
+``clip``, ``scale_range``, ``zscore`` and ``minmax`` take ``channels`` as well, the list of those
+that they change, from 0; all if it is left out.
+
+Unless said otherwise resampling is edge to edge, as in
+``torch.nn.functional.interpolate(align_corners=False)``, and no step smooths before it takes fewer
+voxels, as none of the networks' own pipelines do.
 """
 
 from __future__ import annotations
@@ -37,16 +57,16 @@ from __future__ import annotations
 import inspect
 import keyword
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 from medptq.errors import ScanError
 from medptq.scans import intensity
-from medptq.scans.cropping import foreground_box, located_box
+from medptq.scans.cropping import foreground_box, located_box, nonzero_box
 from medptq.scans.grid import PATIENT_AXES, AxisOrder, Grid
 from medptq.scans.prepared import Located, PreparedScan
-from medptq.scans.scan import Scan
+from medptq.scans.scan import FloatArray, Scan
 
 Step: TypeAlias = Mapping[str, Any]
 
@@ -129,7 +149,8 @@ def prepare(
         except _ArgumentError as error:
             raise _step_error(name, str(error)) from error
         work.done.append(step)
-    return PreparedScan(work.grid.contiguous(), work.grid.axes, started.scan.shape)
+    array = work.grid.contiguous()
+    return PreparedScan(array, work.grid.axes, started.scan.shape, work.grid.pad_value)
 
 
 @dataclass(frozen=True)
@@ -151,15 +172,33 @@ def _orient(work: _Work, *, to: object) -> None:
     work.grid.orient(cast("str", to))
 
 
-def _spacing(work: _Work, *, mm: object, interpolation: object = "linear") -> None:
+def _transpose(work: _Work, *, order: object) -> None:
+    places = [int(place) for place in _numbers("order", order, 3)]
+    if sorted(places) != [0, 1, 2]:
+        raise _ArgumentError(f"'order' is {order!r}; it takes 0, 1 and 2 in some order")
+    work.grid.transpose(places)
+
+
+def _spacing(
+    work: _Work, *, mm: object, interpolation: object = "linear", align: object = "edges"
+) -> None:
     if interpolation not in ("linear", "cubic", "nearest"):
         raise _ArgumentError(
             f"'interpolation' is {interpolation!r}; it takes linear, cubic or nearest"
         )
+    if align not in ("edges", "monai"):
+        raise _ArgumentError(f"'align' is {align!r}; it takes edges or monai")
     spacing = _numbers("mm", mm, 3)
     if min(spacing) <= 0:
         raise _ArgumentError(f"'mm' is {mm!r}; it takes voxel sizes above 0")
-    work.grid.respace(spacing, interpolation)
+    work.grid.respace(spacing, interpolation, align)
+
+
+def _spacing_nnunet(work: _Work, *, mm: object, separate: object = True) -> None:
+    spacing = _numbers("mm", mm, 3)
+    if min(spacing) <= 0:
+        raise _ArgumentError(f"'mm' is {mm!r}; it takes voxel sizes above 0")
+    work.grid.respace_as_nnunet(spacing, separate=_flag("separate", separate))
 
 
 def _resize(work: _Work, *, size: object) -> None:
@@ -169,8 +208,10 @@ def _resize(work: _Work, *, size: object) -> None:
     work.grid.resize([int(length) for length in lengths])
 
 
-def _clip(work: _Work, *, low: object, high: object) -> None:
-    intensity.clip(work.grid.own(), *_range("low", "high", (low, high)))
+def _clip(work: _Work, *, low: object, high: object, channels: object = None) -> None:
+    lowest, highest = _range("low", "high", (low, high))
+    for part in _parts(work, channels):
+        intensity.clip(part, lowest, highest)
 
 
 def _clip_percentiles(work: _Work, *, low: object, high: object) -> None:
@@ -180,22 +221,49 @@ def _clip_percentiles(work: _Work, *, low: object, high: object) -> None:
     intensity.clip_percentiles(work.grid.own(), lowest, highest)
 
 
-def _scale_range(work: _Work, *, from_: object, to: object, clip: object = False) -> None:
+def _scale_range(
+    work: _Work,
+    *,
+    from_: object,
+    to: object,
+    clip: object = False,
+    channels: object = None,
+) -> None:
     before, after = _numbers("from", from_, 2), _numbers("to", to, 2)
     if before[0] == before[1]:
         raise _ArgumentError("'from' is a range of no width")
-    array = work.grid.own()
-    intensity.scale_range(array, (before[0], before[1]), (after[0], after[1]))
-    if _flag("clip", clip):
-        intensity.clip(array, min(after), max(after))
+    limits = _flag("clip", clip)
+    for part in _parts(work, channels):
+        intensity.scale_range(part, (before[0], before[1]), (after[0], after[1]))
+        if limits:
+            intensity.clip(part, min(after), max(after))
 
 
-def _zscore(work: _Work, *, nonzero: object = False) -> None:
-    intensity.zscore(work.grid.own(), nonzero=_flag("nonzero", nonzero))
+def _zscore(
+    work: _Work, *, nonzero: object = False, filled: object = False, channels: object = None
+) -> None:
+    masked = _flag("nonzero", nonzero)
+    background = None
+    if _flag("filled", filled):
+        if not masked:
+            raise _ArgumentError("'filled' is only for 'nonzero'")
+        background = intensity.background_of(work.grid.array)
+    for part in _parts(work, channels):
+        intensity.zscore(part, nonzero=masked, background=background)
+
+
+def _minmax(work: _Work, *, to: object = (0, 1), channels: object = None) -> None:
+    low, high = _numbers("to", to, 2)
+    for part in _parts(work, channels):
+        intensity.minmax(part, (low, high))
 
 
 def _scale(work: _Work, *, factor: object, offset: object) -> None:
     intensity.scale(work.grid.own(), _number("factor", factor), _number("offset", offset))
+
+
+def _pad_with(work: _Work, *, value: object) -> None:
+    work.grid.pad_value = _number("value", value)
 
 
 def _crop_foreground(work: _Work, *, above: object, margin_mm: object = 0.0) -> None:
@@ -208,6 +276,18 @@ def _crop_foreground(work: _Work, *, above: object, margin_mm: object = 0.0) -> 
             "foreground",
             "The scan cannot be cropped to its foreground",
             why=f"none of its voxels is above {threshold:g}",
+            todo="Check that the scan is of the kind that the model was made for",
+        )
+    work.grid.crop(box)
+
+
+def _crop_nonzero(work: _Work) -> None:
+    box = nonzero_box(work.grid)
+    if box is None:
+        raise ScanError(
+            "foreground",
+            "The scan cannot be cropped to its foreground",
+            why="all of its voxels are 0",
             todo="Check that the scan is of the kind that the model was made for",
         )
     work.grid.crop(box)
@@ -238,16 +318,31 @@ def _crop_to_model(work: _Work, *, model: object, margin: object, labels: object
 
 _STEPS: dict[str, Callable[..., None]] = {
     "orient": _orient,
+    "transpose": _transpose,
     "spacing": _spacing,
+    "spacing_nnunet": _spacing_nnunet,
     "resize": _resize,
     "clip": _clip,
     "clip_percentiles": _clip_percentiles,
     "scale_range": _scale_range,
     "zscore": _zscore,
+    "minmax": _minmax,
     "scale": _scale,
     "crop_foreground": _crop_foreground,
+    "crop_nonzero": _crop_nonzero,
     "crop_to_model": _crop_to_model,
+    "pad_with": _pad_with,
 }
+
+
+def _parts(work: _Work, channels: object) -> Iterator[FloatArray]:
+    """Yield the channels that a step changes, as arrays [1, D, H, W] to be written to."""
+    array = work.grid.own()
+    wanted = range(len(array)) if channels is None else _numbers("channels", channels, None)
+    for channel in map(int, wanted):
+        if not 0 <= channel < len(array):
+            raise _ArgumentError(f"there is no channel {channel} in {len(array)}")
+        yield array[channel : channel + 1]
 
 
 def _number(key: str, value: object) -> float:

@@ -20,7 +20,13 @@ from medptq.scans import dicom, refusals
 from medptq.scans.finding import find_scans
 from medptq.scans.geometry import ijk_to_ras_of, is_sheared, is_singular
 from medptq.scans.integrity import check_compressed, data_file_of
-from medptq.scans.nifti import NiftiHeader, check_nifti, check_nifti_header, check_placement
+from medptq.scans.nifti import (
+    NiftiHeader,
+    check_nifti,
+    check_nifti_header,
+    check_placement,
+    stored_matrix,
+)
 from medptq.scans.quiet import quiet
 from medptq.scans.scan import Affine, FloatArray, Scan
 from medptq.scans.sources import (
@@ -84,7 +90,8 @@ def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
     if header is not None:
         check_placement(header, ijk_to_ras, array.shape[1:], source.paths[0])
     _check_intensities(array, source.shown)
-    return Scan(array, ijk_to_ras, source.name)
+    stored = None if header is None else stored_matrix(header, ijk_to_ras)
+    return Scan(array, ijk_to_ras, source.name, stored)
 
 
 def _source_of(path: Path) -> ScanSource:

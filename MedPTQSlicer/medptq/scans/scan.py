@@ -24,11 +24,14 @@ class Scan:
             right-anterior-superior, as in 3D Slicer and NIfTI.
         name: A name to show for it: the file's or the folder's, without the suffix. Never
             written to a log or a manifest, as it may name the patient.
+        stored_ijk_to_ras: The same matrix to the last bit of the file's header, where that is
+            known: MONAI takes another grid for a rounding error.
     """
 
     array: FloatArray
     ijk_to_ras: Affine
     name: str
+    stored_ijk_to_ras: Affine | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

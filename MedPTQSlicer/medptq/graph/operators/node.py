@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from medptq.errors import ModelError
+from medptq.graph.external_data import mapped_data
 
 DTYPES: Mapping[int, torch.dtype] = {
     onnx.TensorProto.FLOAT: torch.float32,
@@ -87,7 +88,10 @@ def tensor_from_proto(proto: onnx.TensorProto) -> Tensor:
             todo="Export the network with float32 weights",
         )
     try:
-        array = onnx.numpy_helper.to_array(proto)
+        mapped = mapped_data(proto)
+        if mapped is not None and dtype != torch.bfloat16:
+            return torch.from_numpy(mapped)
+        array = onnx.numpy_helper.to_array(proto) if mapped is None else mapped
         if dtype == torch.bfloat16:
             return torch.from_numpy(array.view(np.int16).copy()).view(dtype)
         # The array may be a read-only view of the protobuf's bytes.

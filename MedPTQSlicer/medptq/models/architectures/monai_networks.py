@@ -17,9 +17,9 @@ def monai_unet(
     channels: int = 1,
     classes: int = 2,
     level_channels: tuple[int, ...] = (16, 32, 64, 128, 256),
-    strides: tuple[int, ...] = (2, 2, 2, 2),
+    strides: tuple[int | Triple, ...] = (2, 2, 2, 2),
     num_res_units: int = 2,
-    norm: Literal["batch", "instance"] = "batch",
+    norm: Literal["batch", "instance", "instance-affine"] = "batch",
 ) -> nn.Module:
     """Return MONAI's residual U-Net (Kerfoot 2018); by default that of its spleen bundle.
 
@@ -27,9 +27,9 @@ def monai_unet(
         channels: Channels of the image.
         classes: Channels of the output, background among them.
         level_channels: Channels of each level (MONAI's ``channels``).
-        strides: Of each reduction, one fewer than levels.
+        strides: Of each reduction, one fewer than levels; one for all axes, or for D, H and W.
         num_res_units: Convolutions of each residual unit; 0 for plain ones.
-        norm: Normalization.
+        norm: Normalization; of instances without learned scale and shift, or with them.
 
     Returns:
         Maps [N, channels, D, H, W] to [N, classes, D, H, W]; D, H and W are multiples of the
@@ -43,7 +43,13 @@ def monai_unet(
     if len(strides) != len(level_channels) - 1:
         raise ValueError(f"{len(level_channels)} levels need one stride fewer, not {len(strides)}")
     return UNet(  # type: ignore[no-any-return]
-        3, channels, classes, level_channels, strides, num_res_units=num_res_units, norm=norm
+        3,
+        channels,
+        classes,
+        level_channels,
+        strides,
+        num_res_units=num_res_units,
+        norm=("instance", {"affine": True}) if norm == "instance-affine" else norm,
     )
 
 
@@ -51,7 +57,7 @@ def basic_unet(
     channels: int = 1,
     classes: int = 2,
     features: tuple[int, int, int, int, int, int] = (32, 32, 64, 128, 256, 32),
-    norm: Literal["batch", "instance"] = "instance",
+    norm: Literal["batch", "instance", "instance-plain"] = "instance",
 ) -> nn.Module:
     """Return MONAI's basic U-Net (Falk 2019): max pooling down, transposed convolutions up.
 
@@ -59,7 +65,7 @@ def basic_unet(
         channels: Channels of the image.
         classes: Channels of the output, background among them.
         features: Channels of the five levels, and of the last one on the way up.
-        norm: Normalization, with learned scale and shift.
+        norm: Normalization, with learned scale and shift but for ``"instance-plain"``.
 
     Returns:
         Maps [N, channels, D, H, W] to [N, classes, D, H, W].
@@ -67,7 +73,7 @@ def basic_unet(
     from monai.networks.nets.basic_unet import BasicUNet
 
     return BasicUNet(  # type: ignore[no-any-return]
-        3, channels, classes, features, norm=(norm, {"affine": True})
+        3, channels, classes, features, norm=_with_affine(norm)
     )
 
 
@@ -77,7 +83,7 @@ def dynunet(
     kernel_size: tuple[tuple[int, int, int], ...] = ((3, 3, 3),) * 6,
     strides: tuple[tuple[int, int, int], ...] = ((1, 1, 1), *((2, 2, 2),) * 5),
     filters: tuple[int, ...] = (32, 64, 128, 256, 320, 320),
-    norm: Literal["batch", "instance"] = "instance",
+    norm: Literal["batch", "instance", "instance-plain"] = "instance",
     res_block: bool = False,
     deep_supr_num: int = 0,
 ) -> nn.Module:
@@ -89,7 +95,7 @@ def dynunet(
         kernel_size: Of each level, along D, H and W.
         strides: Of each level's first convolution; the first level's are 1.
         filters: Channels of each level.
-        norm: Normalization, with learned scale and shift.
+        norm: Normalization, with learned scale and shift but for ``"instance-plain"``.
         res_block: Whether blocks are residual.
         deep_supr_num: Heads that supervised its training, which checkpoints hold; not computed.
 
@@ -107,7 +113,7 @@ def dynunet(
         strides,
         strides[1:],
         filters=filters,
-        norm_name=(norm, {"affine": True}),
+        norm_name=_with_affine(norm),
         res_block=res_block,
         deep_supervision=deep_supr_num > 0,
         deep_supr_num=max(deep_supr_num, 1),
@@ -237,3 +243,8 @@ def unetr(
         # The same product as its Einsum, which is exported as MatMul and can be quantized.
         block.attn.use_flash_attention = True
     return network  # type: ignore[no-any-return]
+
+
+def _with_affine(norm: str) -> tuple[str, dict[str, bool]]:
+    """Return a normalization as MONAI takes it: name, and whether scale and shift are learned."""
+    return norm.removesuffix("-plain"), {"affine": not norm.endswith("-plain")}

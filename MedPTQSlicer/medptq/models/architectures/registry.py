@@ -200,8 +200,20 @@ _ENTRIES = (
         "https://github.com/yhygao/CBIM-Medical-Image-Segmentation",
         _APACHE,
         (4, 16, 16),
-        (8, 16, 16),
+        (16, 32, 32),  # below it, the deepest maps are too few voxels to be normalized by
         Published(36.6, _MEDQUANBENCH),
+    ),
+    Architecture(
+        "meshnet",
+        "MeshNet",
+        "meshnet:meshnet",
+        "Fedorov et al., End-to-end learning of brain tissue segmentation from imperfect labeling, "
+        "IJCNN 2017, arXiv:1612.00940",
+        "https://github.com/neuroneural/brainchop",
+        "MIT",
+        (1, 1, 1),
+        (16, 16, 16),
+        Published(0.147474, "MeshNet-26 of Fedorov et al., 2025, arXiv:2503.05531"),
     ),
     Architecture(
         "monai-unet",

@@ -51,14 +51,19 @@ def load_weights(network: nn.Module, path: Path) -> None:
             to be run. ``model.unreadable`` - it is damaged, or holds no weights.
             ``model.weights`` - they are those of another network.
     """
-    state = _state_dict(_content(path), path)
+    state = _state_dict(checkpoint_content(path), path)
     own = network.state_dict()
     state = _without_prefix(state, own.keys())
     _require_same(path, own, state)
     network.load_state_dict(state, strict=False)
 
 
-def _content(path: Path) -> Any:
+def checkpoint_content(path: Path) -> Any:
+    """Return what a file of PyTorch holds: tensors and plain data, since nothing else is built.
+
+    Raises:
+        ModelError: As :func:`load_weights`, but for ``model.weights``.
+    """
     if not path.is_file():
         raise ModelError(
             "missing",
