@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 CITATION = (
-    "Hu et al., Brainchop: Providing an Edge Ecosystem for Deployment of Neuroimaging Artificial"
+    "Plis et al., Brainchop: Providing an Edge Ecosystem for Deployment of Neuroimaging Artificial"
     " Intelligence Models, Aperture Neuro 4, 2024; Fedorov et al., End-to-end learning of brain"
     " tissue segmentation from imperfect labeling, IJCNN 2017, arXiv:1612.00940"
 )
+QUANTILES = {"model20chan3cls": (5, 95), "mindgrab": (2, 98)}
+"""What brainchop's page clips the conformed scan at, in percent; its model.json does not say."""
 TISSUES = (("White matter", (245, 245, 245)), ("Grey matter", (205, 62, 78)))
 
 
@@ -115,6 +117,10 @@ def card_of(
         structures = list(TISSUES)
     else:
         raise SystemExit(f"{colormap} does not name {classes - 1} structures")
+    clipping = []
+    if folder.name in QUANTILES:
+        low, high = QUANTILES[folder.name]
+        clipping = [{"step": "clip_percentiles", "low": low, "high": high}]
     return {
         "schema": 1,
         "id": f"brainchop-{folder.name}",
@@ -126,6 +132,7 @@ def card_of(
         "preprocessing": [
             {"step": "orient", "to": "LIA"},
             {"step": "spacing", "mm": [1, 1, 1]},
+            *clipping,
             {"step": "minmax"},
         ],
         "labels": [

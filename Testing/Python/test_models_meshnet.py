@@ -97,6 +97,16 @@ def test_it_computes_what_brainchop_does(tmp_path: Path, activation: str, normal
         )
 
 
+def test_scans_are_clipped_where_brainchop_clips_them(tmp_path: Path) -> None:
+    steps = {}
+    for name in ("model20chan3cls", "model11_gw_ae"):
+        write_brainchop(tmp_path / name, "elu", normalized=False)
+        model = load_model(convert(tmp_path / name, tmp_path / "out", PATCH))
+        steps[name] = [step["step"] for step in model.preprocessing]
+    assert steps["model11_gw_ae"] == ["orient", "spacing", "minmax"]
+    assert steps["model20chan3cls"] == ["orient", "spacing", "clip_percentiles", "minmax"]
+
+
 def test_what_is_no_meshnet_is_not_converted(tmp_path: Path) -> None:
     write_brainchop(tmp_path / "small", "relu", normalized=False)
     data = (tmp_path / "small" / "model.bin").read_bytes()

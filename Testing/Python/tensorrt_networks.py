@@ -1,0 +1,74 @@
+"""A small network with what is hard for TensorRT, plain and quantized; and running graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import torch
+
+from medptq.engines.proof_network import PROOF_SHAPE
+from medptq.graph.executor import GraphExecutor
+from medptq.graph.simplify import simplify
+from medptq.quantization.placement import place_for_openvino
+from medptq.quantization.qdq import insert_qdq
+from quantization_helpers import export
+
+
+def image(shape: tuple[int, ...] = PROOF_SHAPE) -> torch.Tensor:
+    return 3 * torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+def run(graph: onnx.ModelProto, batch: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return GraphExecutor(graph).run(batch).float()
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+class Residual(torch.nn.Module):
+    """Norms, a pooling, a transposed convolution, a residual addition and a concatenation."""
+
+    def __init__(self, channels: int = 16) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv3d(1, channels, 3, padding=1)
+        self.instance = torch.nn.InstanceNorm3d(channels, affine=True)
+        self.second = torch.nn.Conv3d(channels, channels, 3, padding=1)
+        self.group = torch.nn.GroupNorm(4, channels)
+        self.pooled = torch.nn.Conv3d(channels, channels, 3, padding=1)
+        self.up = torch.nn.ConvTranspose3d(channels, channels, 2, stride=2)
+        self.last = torch.nn.Conv3d(2 * channels, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(self.instance(self.first(x)))
+        b = a + torch.relu(self.group(self.second(a)))
+        c = self.up(torch.relu(self.pooled(torch.nn.functional.max_pool3d(b, 2))))
+        return self.last(torch.cat([b, c], 1))
+
+
+SMALL = (1, 1, 16, 16, 16)
+
+
+def residual_graph(folder: Path) -> onnx.ModelProto:
+    """Export the network by way of a file in the folder."""
+    path = folder / "net.onnx"
+    export(Residual().eval(), SMALL, path)
+    return simplify(onnx.load(path), input_shape=SMALL)
+
+
+def quantized_graph(residual: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the network with all its convolutions, additions and concatenations quantized."""
+    model = ir.from_proto(residual)
+    placement = place_for_openvino(model.graph)
+    seen: dict[str, float] = {}
+    GraphExecutor(residual).run(
+        image(SMALL),
+        lambda name, tensor: seen.update({name: float(tensor.abs().max())}),
+        watch=placement.activations,
+    )
+    insert_qdq(model, placement, seen)
+    return ir.to_proto(model)

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from medptq.engines.tensorrt_graph import (
+    in_half_precision,
+    lower_instance_normalization,
+    with_input_shape,
+)
+from medptq.engines.tensorrt_placement import Placement, placed, placements
+from medptq.errors import EngineError
+from medptq.graph.simplify import simplify
+from medptq.models.architectures.building import build_network
+from quantization_helpers import export
+from small_networks import SMALL as SMALL_NETWORKS
+from tensorrt_networks import SMALL, difference, image, quantized_graph, residual_graph, run
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory) -> onnx.ModelProto:
+    return residual_graph(tmp_path_factory.mktemp("residual"))
+
+
+@pytest.fixture(scope="module")
+def quantized(residual) -> onnx.ModelProto:
+    return quantized_graph(residual)
+
+
+# What TensorRT is handed.
+
+
+def test_instance_normalization_written_out_is_the_same(residual):
+    lowered = lower_instance_normalization(residual)
+    kinds = [node.op_type for node in lowered.graph.node]
+    # A GroupNorm is exported as an InstanceNormalization of groups.
+    assert [node.op_type for node in residual.graph.node].count("InstanceNormalization") == 2
+    assert "InstanceNormalization" not in kinds
+    onnx.checker.check_model(lowered)
+    assert difference(run(lowered, image(SMALL)), run(residual, image(SMALL))) < 1e-5
+
+
+def types_of(graph: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
+    return {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+
+
+@pytest.mark.parametrize("name", ["residual", "quantized"])
+def test_half_precision_is_fp16_throughout_and_computes_the_same(name, request):
+    graph = request.getfixturevalue(name)
+    half = in_half_precision(graph)
+    kinds = set(types_of(half).values())
+    assert TensorProto.FLOAT not in kinds
+    assert kinds <= {TensorProto.FLOAT16, TensorProto.INT8, TensorProto.INT64}
+    assert (TensorProto.INT8 in kinds) == (name == "quantized")
+    assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+    assert half.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT16
+    assert difference(run(half, image(SMALL)), run(graph, image(SMALL))) < 0.02
+
+
+@pytest.mark.parametrize("name", ["nnunet", "unetr"])
+def test_whole_networks_can_be_handed_over(name, tmp_path):
+    options, patch = SMALL_NETWORKS[name]
+    shape = (1, 1, *patch)
+    torch.manual_seed(0)
+    export(build_network(name, **options), shape, tmp_path / "net.onnx")
+    graph = simplify(onnx.load(tmp_path / "net.onnx"), input_shape=shape)
+    expected = run(graph, image(shape))
+    assert difference(run(lower_instance_normalization(graph), image(shape)), expected) < 1e-5
+    half = in_half_precision(graph)
+    assert TensorProto.FLOAT not in set(types_of(half).values())
+    assert difference(run(half, image(shape)), expected) < 0.01
+    two = with_input_shape(graph, (2, *shape[1:]))
+    both = run(two, torch.cat([image(shape), 1 + image(shape)]))
+    assert difference(both[:1], expected) < 1e-5
+
+
+def test_what_does_not_fit_fp16_is_cut_off_not_infinite():
+    weight = numpy_helper.from_array(np.array([1e6], np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["image", "weight"], ["logits"])],
+        "large",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 1, 2, 2, 2))],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 1, 2, 2, 2))],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    [cut] = in_half_precision(model).graph.initializer
+    assert numpy_helper.to_array(cut) == np.float16(65504)
+
+
+def test_the_batch_can_be_changed_but_not_the_patch(quantized):
+    graph = with_input_shape(quantized, (3, *SMALL[1:]))
+    assert run(graph, image((3, *SMALL[1:]))).shape == (3, 2, 16, 16, 16)
+    output = graph.graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_value for dim in output] == [3, 2, 16, 16, 16]
+    with pytest.raises(EngineError) as error:
+        with_input_shape(quantized, (1, 1, 32, 32, 32))
+    assert error.value.code == "engine.build"
+
+
+# What runs in INT8.
+
+
+def operators(graph: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in graph.graph.node]
+
+
+def test_the_choices_grow_and_leave_out_what_tensorrt_cannot_build(quantized):
+    found = {placement.name: placement.nodes for placement in placements(quantized)}
+    narrow = found["convolutions of 16 channels and more"]
+    added = found["convolutions and residual additions"]
+    every = found["all that was calibrated"]
+    kinds = {node.name: node.op_type for node in quantized.graph.node}
+    # Not the first (1 channel), the last (2), nor the one that follows a pooling.
+    assert [kinds[name] for name in narrow] == ["Conv"]
+    assert narrow < added < every
+    assert {kinds[name] for name in added} == {"Conv", "Add"}
+    assert {"ConvTranspose", "Concat"} < {kinds[name] for name in every}
+    assert "convolutions of 32 channels and more" not in found  # there is none
+
+
+def test_all_that_was_calibrated_is_the_graph_as_it_was(quantized):
+    [*_, every] = placements(quantized)
+    assert operators(placed(quantized, every)) == operators(quantized)
+    assert torch.equal(run(placed(quantized, every), image(SMALL)), run(quantized, image(SMALL)))
+
+
+def test_nothing_in_int8_is_the_network_with_rounded_weights(quantized, residual):
+    plain = placed(quantized, Placement("none", frozenset()))
+    assert operators(plain) == operators(residual)
+    assert 0 < difference(run(plain, image(SMALL)), run(residual, image(SMALL))) < 0.02
+
+
+def test_each_choice_lies_between(quantized):
+    for placement in placements(quantized):
+        graph = placed(quantized, placement)
+        onnx.checker.check_model(graph, full_check=True)
+        quantizers = operators(graph).count("QuantizeLinear")
+        assert 0 < quantizers <= operators(quantized).count("QuantizeLinear")
+        assert difference(run(graph, image(SMALL)), run(quantized, image(SMALL))) < 0.05
