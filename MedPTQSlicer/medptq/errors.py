@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST_LINE = 300
+
 
 class MedPTQError(Exception):
     """Base of all errors shown to a user.
@@ -79,3 +81,18 @@ class Cancelled(MedPTQError):  # noqa: N818 - it is no fault
             why="it was cancelled",
             todo="Nothing was written; start it again when you like",
         )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line that another library's error says, for a sentence of ours."""
+    return _line(error, 0)
+
+
+def last_line(error: BaseException) -> str:
+    """Return the last line that another library's error says: some name source files before it."""
+    return _line(error, -1)
+
+
+def _line(error: BaseException, index: int) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[index].rstrip(".:")[:_LONGEST_LINE] if lines else type(error).__name__

@@ -10,9 +10,13 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pytest
 import torch
 from monai.bundle import ConfigParser
 from scipy import ndimage
+
+import medptq
+from medptq.errors import ModelError
 
 UNET: dict[str, Any] = {
     "_target_": "UNet",
@@ -127,6 +131,27 @@ def write_bundle(
     (folder / "configs" / "metadata.json").write_text(json.dumps(about), encoding="utf-8")
     torch.save(built(settings).state_dict(), folder / "models" / "model.pt")
     return folder
+
+
+def transform(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": f"{name}d", "keys": "image", **arguments}
+
+
+def write_settings(folder: Path, settings: dict[str, Any]) -> None:
+    (folder / "configs").mkdir(parents=True, exist_ok=True)
+    (folder / "models").mkdir(exist_ok=True)
+    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata()))
+    (folder / "configs" / "inference.json").write_text(json.dumps(settings))
+    (folder / "models" / "model.pt").touch()
+
+
+def refusal(settings: dict[str, Any], folder: Path) -> str:
+    """Return why a bundle with these settings is refused, before its weights are looked at."""
+    write_settings(folder, settings)
+    with pytest.raises(ModelError) as caught:
+        medptq.load_model(str(folder))
+    assert caught.value.code == "model.bundle"
+    return caught.value.why
 
 
 def built(settings: dict[str, Any]) -> torch.nn.Module:

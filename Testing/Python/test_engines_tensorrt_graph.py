@@ -10,6 +10,7 @@ from medptq.engines.tensorrt_graph import (
     in_half_precision,
     lower_instance_normalization,
     with_input_shape,
+    with_layer_normalization,
 )
 from medptq.engines.tensorrt_placement import Placement, placed, placements
 from medptq.errors import EngineError
@@ -33,8 +34,9 @@ def quantized(residual) -> onnx.ModelProto:
 # What TensorRT is handed.
 
 
-def test_instance_normalization_written_out_is_the_same(residual):
-    lowered = lower_instance_normalization(residual)
+@pytest.mark.parametrize("written", [lower_instance_normalization, with_layer_normalization])
+def test_instance_normalization_written_otherwise_is_the_same(residual, written):
+    lowered = written(residual)
     kinds = [node.op_type for node in lowered.graph.node]
     # A GroupNorm is exported as an InstanceNormalization of groups.
     assert [node.op_type for node in residual.graph.node].count("InstanceNormalization") == 2
@@ -69,7 +71,8 @@ def test_whole_networks_can_be_handed_over(name, tmp_path):
     export(build_network(name, **options), shape, tmp_path / "net.onnx")
     graph = simplify(onnx.load(tmp_path / "net.onnx"), input_shape=shape)
     expected = run(graph, image(shape))
-    assert difference(run(lower_instance_normalization(graph), image(shape)), expected) < 1e-5
+    for written in (lower_instance_normalization, with_layer_normalization):
+        assert difference(run(written(graph), image(shape)), expected) < 1e-5
     half = in_half_precision(graph)
     assert TensorProto.FLOAT not in set(types_of(half).values())
     assert difference(run(half, image(shape)), expected) < 0.01

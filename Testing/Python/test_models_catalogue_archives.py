@@ -8,7 +8,7 @@ import http.server
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import medptq
 from medptq.answers import models_answer
 from medptq.artifacts import sha256_of
 from medptq.errors import ModelError
-from medptq.models import catalogue, catalogue_archives
+from medptq.models import catalogue
 from medptq.models.architectures.building import build_network
+from medptq.models.foreign import FORMATS
 from medptq.models.label_maps import label_map
 from medptq.models.loading import load_model
 from medptq.progress import Reporter
@@ -293,5 +294,4 @@ def test_a_wrong_entry_is_named(tmp_path: Path, changes: dict[str, Any], words: 
 
 
 def test_every_format_has_a_reader() -> None:
-    readers: dict[str, tuple[Any, Callable[..., Any]]] = dict(catalogue_archives._FORMATS)
-    assert readers.keys() == set(catalogue.ARCHIVES)
+    assert FORMATS.keys() == set(catalogue.ARCHIVES)

@@ -105,7 +105,7 @@ def test_the_second_time_nothing_is_built(
         raise AssertionError
 
     with monkeypatch.context() as patched:
-        patched.setattr("medptq.models.checkpoint.build_network", never)
+        patched.setattr("medptq.models.architectures.weighted.build_with_weights", never)
         assert load_model(path) == first
     # Another network of the same weights' file is not the one in the cache.
     write_card(path.with_suffix(".json"), network={"architecture": "unet"})
@@ -138,7 +138,7 @@ def test_a_label_maps_classes_are_the_networks(tmp_path: Path) -> None:
 
 
 def options_read(tmp_path: Path, architecture: str, size: list[int], **options: Any) -> Any:
-    """What build_network is given for this card."""
+    """What its network is built with for this card."""
     path = tmp_path / "organs.pth"
     path.write_bytes(b"weights")
     network = {"architecture": architecture, "options": options}
@@ -150,9 +150,9 @@ def options_read(tmp_path: Path, architecture: str, size: list[int], **options: 
     with pytest.MonkeyPatch.context() as patched:
         given: dict[str, Any] = {}
         patched.setattr(
-            "medptq.models.checkpoint.build_network", lambda _, **found: given.update(found)
+            "medptq.models.architectures.weighted.build_with_weights",
+            lambda _, found, __: given.update(found),
         )
-        patched.setattr("medptq.models.architectures.weights.load_weights", lambda *_: None)
         read_checkpoint(path, Reporter()).build()
         return given
 
@@ -212,6 +212,17 @@ def test_what_the_card_may_not_say(
         load_model(path)
     assert caught.value.code == code
     assert words in str(caught.value)
+
+
+def test_a_giant_is_refused_before_it_takes_memory(tmp_path: Path, folders: Path) -> None:
+    path = save(tmp_path / "organs.pth")
+    giant = {"architecture": "unet", "options": {"base_features": 400_000}}  # petabytes
+    write_card(path.with_suffix(".json"), network=giant)
+    with pytest.raises(ModelError) as caught:
+        load_model(path)
+    assert caught.value.code == "model.weights"
+    assert "The weights organs.pth do not fit the network" in str(caught.value)
+    assert not list(folders.iterdir())
 
 
 def test_a_card_must_lie_beside_it(tmp_path: Path) -> None:

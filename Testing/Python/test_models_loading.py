@@ -257,8 +257,12 @@ def test_damaged_torchscript_is_refused(tmp_path: Path) -> None:
     [
         ("deepbeet", "model.unknown", "deepbet"),
         ("absent.onnx", "model.missing", "no such file"),
-        ("folder", "model.unknown", "one file with its card"),
-        ("net.h5", "model.unknown", "Export it to ONNX"),
+        ("folder", "model.unknown", "neither a MONAI bundle .* nor an nnU-Net model folder"),
+        (
+            "net.h5",
+            "model.unknown",
+            "Export it to ONNX .* a MONAI bundle.s or an nnU-Net model.s folder",
+        ),
     ],
 )
 def test_a_name_that_is_nothing_is_answered_with_what_would_be(

@@ -30,10 +30,12 @@ from monai_bundles import (
     dice,
     inference,
     invert,
-    metadata,
+    refusal,
     segment_with_monai,
+    transform,
     write_bundle,
     write_scan,
+    write_settings,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -56,30 +58,9 @@ def places(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("MEDPTQ_LIBRARY", str(tmp_path / "library"))
 
 
-def transform(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"_target_": f"{name}d", "keys": "image", **arguments}
-
-
 def labels_of(network: Any, scan: Path) -> np.ndarray:
     [done] = medptq.segment(network, scan, engine="pytorch")
     return done.segmentation.labels
-
-
-def refusal(settings: dict[str, Any], folder: Path) -> str:
-    """Return why a bundle with these settings is refused, before its weights are looked at."""
-    write_settings(folder, settings)
-    with pytest.raises(ModelError) as caught:
-        medptq.load_model(str(folder))
-    assert caught.value.code == "model.bundle"
-    return caught.value.why
-
-
-def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    (folder / "configs").mkdir(parents=True, exist_ok=True)
-    (folder / "models").mkdir(exist_ok=True)
-    (folder / "configs" / "metadata.json").write_text(json.dumps(metadata()))
-    (folder / "configs" / "inference.json").write_text(json.dumps(settings))
-    (folder / "models" / "model.pt").touch()
 
 
 PIPELINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -352,55 +333,3 @@ def test_references_are_followed_and_literals_understood(tmp_path):
     model = medptq.load_model(str(tmp_path / "bundle"))
 
     assert (model.patch_size, model.overlap, model.classes) == ((32, 32, 32), 0.5, 3)
-
-
-def with_step(name: str, **arguments: Any) -> dict[str, Any]:
-    return inference(steps=[transform(name, **arguments)])
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        (with_step("RandFlip"), "RandFlipd (preprocessing::transforms::3)"),
-        (with_step("Lambda", func="$lambda x: x + 1"), "Lambdad"),
-        (with_step("Spacing", pixdim=[1, 1, -1]), '"pixdim"'),
-        (with_step("Spacing", pixdim=[1, 1, 1], diagonal=True), '"diagonal" is True'),
-        (with_step("Spacing", pixdim=[1, 1, 1], mode=3), '"mode" is 3'),
-        (with_step("Orientation", axcodes="RAX"), '"axcodes"'),
-        (with_step("ScaleIntensityRange", a_min=0, a_max=1, b_min="$-x", b_max=1), "b_min"),
-        (with_step("CropForeground", source_key="image", margin=10), '"margin"'),
-        (with_step("CropForeground", source_key="image", select_fn="$print"), "select_fn"),
-        (with_step("CastToType", dtype="$torch.float16"), '"dtype"'),
-        (with_step("Orientation", axcodes="RAS", new=1), 'its "new" is not known'),
-        (inference(inferer={**INFERER, "roi_size": "$@a + [1]"}), "inferer::roi_size"),
-        (inference(inferer={**INFERER, "roi_size": [0, -1, 32]}), '"roi_size"'),
-        (inference(inferer={**INFERER, "padding_mode": "reflect"}), '"padding_mode"'),
-        (inference(inferer={**INFERER, "overlap": 1}), '"overlap"'),
-        (inference(inferer={"_target_": "SliceInferer"}), "SlidingWindowInferer"),
-        (inference(inferer={"_target_": "SimpleInferer"}), "SlidingWindowInferer"),
-        (inference(after=[{**SOFTMAX, "softmax": False, "sigmoid": True}]), "several labels"),
-        (inference(after=[SOFTMAX, invert(nearest=False)]), "no AsDiscreted"),
-        (inference(after=[ARGMAX, invert(nearest=False)]), "labels are interpolated"),
-        (inference(after=[ARGMAX, {"_target_": "FillHolesd", "keys": "pred"}]), "FillHolesd"),
-        (inference(network={**UNET, "_target_": "FlexibleUNet"}), "FlexibleUNet"),
-        (inference(network={**UNET, "spatial_dims": 2}), '"spatial_dims" is 2'),
-        (inference(network={**UNET, "act": "relu"}), '"act" is another'),
-        (inference(network={**UNET, "norm": "layer"}), '"norm" is neither'),
-        (inference(network={**UNET, "out_channels": 1}), "one output only"),
-        (inference(network={**UNET, "_mode_": "debug"}), "_mode_"),
-        (inference(network={**UNET, "channels": "%train.json::x"}), "macro"),
-        (inference(network={**UNET, "channels": "@not::there"}), '"not::there"'),
-    ],
-)
-def test_what_cannot_be_done_the_same_way_is_refused_by_name(tmp_path, settings, words):
-    assert words in refusal(settings, tmp_path / "bundle")
-
-
-def test_configurations_that_are_none_are_refused(tmp_path):
-    folder = tmp_path / "bundle"
-    assert 'no "preprocessing"' in refusal({"network_def": UNET}, folder)
-    assert "holds no settings" in refusal([], folder)  # type: ignore[arg-type]
-    (folder / "configs" / "inference.json").unlink()
-    (folder / "configs" / "inference.yaml").write_text("a: 1")
-    with pytest.raises(ModelError, match=r"inference\.yaml, and only JSON is read"):
-        medptq.load_model(str(folder))

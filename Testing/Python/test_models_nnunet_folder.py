@@ -11,7 +11,8 @@ import pytest
 
 from medptq.errors import ModelError
 from medptq.models.built_network import BuiltNetwork
-from medptq.models.nnunet_folder import is_nnunet_folder, read_nnunet_folder
+from medptq.models.foreign import FORMATS, format_of
+from medptq.models.nnunet_folder import read_nnunet_folder
 from medptq.progress import Reporter
 from nnunet_folders import (
     CONFIGURATION,
@@ -45,7 +46,7 @@ def test_the_card_says_what_the_plans_and_the_data_set_say(tmp_path):
     folder = write_model_folder(tmp_path, configuration={"spacing": [3.0, 1.5, 1.25]})
     built, warnings = read(folder)
     model = built.model
-    assert is_nnunet_folder(folder)
+    assert format_of(folder) is FORMATS["nnunet"]
     assert (model.id, model.title) == (
         "small-organs-3d-fullres",
         "Small organs (nnU-Net 3d_fullres)",
@@ -187,8 +188,9 @@ def test_plans_of_a_giant_are_refused_before_it_is_built(tmp_path):
     network = content["configurations"][CONFIGURATION]["architecture"]
     network["arch_kwargs"].update(giant)
     (folder / "plans.json").write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="too small to hold as many"):
+    with pytest.raises(ModelError, match=r"checkpoint_final.pth do not fit") as caught:
         read_nnunet_folder(folder, Reporter()).build()
+    assert caught.value.code == "model.weights"
 
 
 def test_the_digest_is_of_all_files(tmp_path):
@@ -312,6 +314,6 @@ def test_configurations_that_inherit_from_each_other_are_refused(tmp_path):
 
 
 def test_a_folder_of_something_else_is_none(tmp_path):
-    assert not is_nnunet_folder(tmp_path)
-    assert not is_nnunet_folder(write_model_folder(tmp_path) / "fold_0")
-    assert not is_nnunet_folder(tmp_path / FOLDER / "plans.json")
+    assert format_of(tmp_path) is None
+    assert format_of(write_model_folder(tmp_path) / "fold_0") is None
+    assert format_of(tmp_path / FOLDER / "plans.json") is None

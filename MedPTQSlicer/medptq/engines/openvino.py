@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
-from medptq.errors import EngineError
+from medptq.errors import EngineError, last_line
 from medptq.graph.external_data import is_whole
 from medptq.progress import Reporter
 
@@ -84,7 +84,7 @@ class OpenVINOEngine:
             raise EngineError(
                 "build",
                 "OpenVINO cannot build this network",
-                why=_last_line(error),
+                why=last_line(error),
                 todo="Run it with the PyTorch engine instead",
             ) from error
         if request.precision == "int8" and not layer_precisions(compiled).get("int8"):
@@ -110,7 +110,7 @@ class OpenVINOEngine:
             raise EngineError(
                 "open",
                 "OpenVINO cannot load the built network",
-                why=_last_line(error),
+                why=last_line(error),
                 todo="Build it again",
             ) from error
         if session.input_shape != request.input_shape:
@@ -266,9 +266,3 @@ def _configuration(precision: Precision) -> dict[str, str]:
 def _runs_in_bf16(precision: Precision) -> bool:
     """Tell what runs in BF16; what an INT8 graph leaves in floating point does, where native."""
     return precision != "fp32" and "bf16" in _native_precisions()
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the last line of an OpenVINO error; those above it name its own source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".:") if lines else type(error).__name__

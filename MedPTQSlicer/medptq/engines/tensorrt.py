@@ -21,7 +21,7 @@ from medptq.engines.tensorrt_library import gpu, import_tensorrt, unusable_becau
 from medptq.engines.tensorrt_plan import Plan, Tried
 from medptq.engines.tensorrt_search import build_fastest
 from medptq.engines.tensorrt_session import TensorRTSession
-from medptq.errors import EngineError
+from medptq.errors import EngineError, last_line
 from medptq.progress import Reporter
 
 _INT8_SINCE = (7, 5)
@@ -118,15 +118,10 @@ def _as_engine_error(code: str, what: str, doing: str) -> Iterator[None]:
             yield
     except (RuntimeError, ValueError) as error:
         todo = "Build it again" if code == "open" else "Run it with the PyTorch engine instead"
-        raise EngineError(code, what, why=_last_line(error), todo=todo) from error
+        raise EngineError(code, what, why=last_line(error), todo=todo) from error
 
 
 def _native_precisions() -> tuple[Precision, ...]:
     if torch.cuda.get_device_capability() < _INT8_SINCE:
         return ("fp32",)
     return ("int8", "fp16", "fp32")
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".")[:300] if lines else type(error).__name__

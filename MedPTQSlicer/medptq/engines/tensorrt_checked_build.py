@@ -12,7 +12,11 @@ import torch
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_building import build_plan
-from medptq.engines.tensorrt_graph import in_half_precision, lower_instance_normalization
+from medptq.engines.tensorrt_graph import (
+    in_half_precision,
+    lower_instance_normalization,
+    with_layer_normalization,
+)
 from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
@@ -76,7 +80,8 @@ def build_checked(graph: onnx.ModelProto, precision: Precision, reporter: Report
 
 def _for_tensorrt(graph: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
     if not is_strongly_typed(import_tensorrt()):
-        return lower_instance_normalization(graph)
+        is_fp32 = precision == "fp32"
+        return lower_instance_normalization(graph) if is_fp32 else with_layer_normalization(graph)
     return graph if precision == "fp32" else in_half_precision(graph)
 
 

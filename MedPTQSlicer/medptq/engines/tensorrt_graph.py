@@ -79,7 +79,7 @@ def lower_instance_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an equal graph with InstanceNormalization written out in basic operations.
 
     TensorRT 8.6 hands the operator to a plugin that needs cuDNN; the basic operations it fuses by
-    itself. The mean is subtracted before squares are taken, so that they stay small in FP16.
+    itself. In FP32 only: in FP16 their sums overflow.
     """
     graph = ir.from_proto(model)
     for node in list(graph.graph):
@@ -130,6 +130,36 @@ def lower_instance_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
             "Add", "result", scaled, add_constant(graph.graph, f"{name}/bias", bias.reshape(wide))
         )
         replace_by(graph.graph, node, result)
+    return ir.to_proto(graph)
+
+
+def with_layer_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an equal graph with InstanceNormalization as LayerNormalization over the voxels.
+
+    TensorRT 8.6 has a layer of its own for this, whose sums are in FP32 also where the rest runs in
+    FP16. Scale and bias are [1, C, 1, ...].
+    """
+    graph = ir.from_proto(model)
+    for node in list(graph.graph):
+        value = node.inputs[0] if node.inputs else None
+        if node.op_type != "InstanceNormalization" or value is None or value.shape is None:
+            continue
+        scale, bias = constant_of(node, 1), constant_of(node, 2)
+        if scale is None or bias is None:
+            continue
+        name = node.name or f"{node.outputs[0].name}"
+        wide = (1, -1, *[1] * (len(value.shape) - 2))
+        inputs = (
+            value,
+            add_constant(graph.graph, f"{name}/scale", scale.reshape(wide)),
+            add_constant(graph.graph, f"{name}/bias", bias.reshape(wide)),
+        )
+        epsilon = node.attributes.get_float("epsilon", 1e-5)
+        made = new_node(
+            "LayerNormalization", inputs, f"{name}/layer", {"axis": 2, "epsilon": epsilon}
+        )
+        graph.graph.insert_before(node, made)
+        replace_by(graph.graph, node, made.outputs[0])
     return ir.to_proto(graph)
 
 

@@ -17,7 +17,7 @@ from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_placement import Placement, placed, placements
 from medptq.engines.tensorrt_plan import Plan, Tried
 from medptq.engines.tensorrt_profile import named_in, times_by_node
-from medptq.errors import EngineError
+from medptq.errors import EngineError, first_line
 from medptq.progress import Reporter
 
 MEASURED = "layers that were faster in INT8"
@@ -78,7 +78,8 @@ def build_fastest(
         try:
             ways.append(_try(graph, placement, reporter, build))
         except (RuntimeError, MemoryError, EngineError) as error:
-            failed.append(Tried(placement.name, note=_first_line(error)))
+            note = error.why if isinstance(error, EngineError) else first_line(error)
+            failed.append(Tried(placement.name, note=note))
             failure = failure or error
     if not ways:
         raise failure or cannot_build("there is nothing to build")
@@ -131,9 +132,3 @@ def _try(
             note = f"left in FP16, as TensorRT cannot build them: {names}" if names else ""
             return _Way(placement, built, note)
     raise RuntimeError(f"still not after {len(left_out)} layers were left in FP16")
-
-
-def _first_line(error: Exception) -> str:
-    text = error.why if isinstance(error, EngineError) else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__

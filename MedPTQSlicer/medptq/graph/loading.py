@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from medptq.errors import ModelError
+from medptq.errors import ModelError, first_line
 from medptq.graph.external_data import MESSAGE_BYTES, is_whole, read_external_data
 from medptq.graph.operators import OPERATORS, element_type_name, tensor_from_proto
 from medptq.graph.opset import opset_of
@@ -43,7 +43,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
         # By its path where it is too large for a message; the data were shown to be in its folder.
         onnx.checker.check_model(model if is_whole(model) else str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
-        raise _unreadable(path, f"it breaks the rules of ONNX ({_first_line(error)})") from error
+        raise _unreadable(path, f"it breaks the rules of ONNX ({first_line(error)})") from error
     for tensor in model.graph.initializer:
         tensor_from_proto(tensor)
     return model
@@ -115,10 +115,6 @@ def _check_operators(model: onnx.ModelProto) -> None:
 
 def _shape_in_words(kind: onnx.TypeProto.Tensor) -> str:
     return f"[{', '.join(dim.dim_param or str(dim.dim_value or '?') for dim in kind.shape.dim)}]"
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason")
 
 
 def _unreadable(path: Path, why: str) -> ModelError:

@@ -13,7 +13,7 @@ from onnx_ir.passes.common import (
     ShapeInferencePass,
 )
 
-from medptq.errors import ModelError
+from medptq.errors import ModelError, first_line
 from medptq.graph.opset import CURRENT, opset_of
 from medptq.graph.passes import (
     DropoutToIdentityPass,
@@ -117,10 +117,9 @@ def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, CURRENT)
     except (RuntimeError, ValueError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise ModelError(
             "operator",
             f"The network cannot be converted from opset {opset_of(model)} to {CURRENT}",
-            why=reason,
+            why=first_line(error),
             todo=f"Export the network again with opset {CURRENT} or newer",
         ) from error

@@ -10,11 +10,10 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import TypeAlias
+from pathlib import Path
 
 from medptq.artifacts import atomic_folder, write_json
 from medptq.errors import ModelError
@@ -25,20 +24,12 @@ from medptq.models.card import Card, card_of, labels_of, model_of
 from medptq.models.catalogue import CatalogueEntry
 from medptq.models.checked_json import read_json, refused
 from medptq.models.download import fetch
+from medptq.models.foreign import FORMATS, Format, roots_of
 from medptq.models.label_maps import with_codes
-from medptq.models.monai_bundle import read_monai_bundle
-from medptq.models.nnunet_folder import read_nnunet_folder
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
 _READ = "read.json"
-
-_Reader: TypeAlias = Callable[[Path, Reporter], BuiltNetwork]
-# What marks a model's folder: the path of a file in it.
-_FORMATS: Mapping[str, tuple[PurePosixPath, _Reader]] = {
-    "monai-bundle": (PurePosixPath("configs/metadata.json"), read_monai_bundle),
-    "nnunet": (PurePosixPath("plans.json"), read_nnunet_folder),
-}
 
 
 @contextlib.contextmanager
@@ -51,12 +42,12 @@ def unpacked(found: CatalogueEntry, reporter: Reporter) -> Iterator[BuiltNetwork
         OSError: It cannot be unpacked.
     """
     archive = fetch(found.download, reporter)
-    mark, read = _FORMATS[found.format]
+    layout = FORMATS[found.format]
     with tempfile.TemporaryDirectory(
         prefix="unpacked-", dir=archive.parent, ignore_cleanup_errors=True
     ) as folder:
-        root = extract_folder(archive, partial(_root, mark, archive), Path(folder), reporter)
-        built = read(root, reporter)
+        root = extract_folder(archive, partial(_root, layout, archive), Path(folder), reporter)
+        built = layout.read(root, reporter)
         model = built.model
         own = replace(
             model,
@@ -107,11 +98,9 @@ def _folder(found: CatalogueEntry) -> Path:
     return cache_folder("networks") / f"{found.id}-{digest[:16]}"
 
 
-def _root(mark: PurePosixPath, archive: Path, names: Sequence[str]) -> str:
+def _root(layout: Format, archive: Path, names: Sequence[str]) -> str:
     """Return the folder in an archive that a model of the format lies in."""
-    depth = len(mark.parts)
-    paths = [PurePosixPath(name) for name in names]
-    roots = {path.parents[depth - 1] for path in paths if path.parts[-depth:] == mark.parts}
+    roots = roots_of(names, [layout])
     if len(roots) != 1:
         raise refused(f"The archive {archive.name}", f"it holds {len(roots) or 'no'} models")
-    return roots.pop().as_posix()
+    return roots[0]

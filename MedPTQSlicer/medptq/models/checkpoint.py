@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medptq.artifacts import sha256_of
 from medptq.errors import ModelError
-from medptq.models.architectures.building import build_network, options_of
+from medptq.models.architectures.building import options_of
 from medptq.models.architectures.registry import Architecture, architecture
 from medptq.models.built_network import BuiltNetwork
 from medptq.models.card import model_of
@@ -72,7 +72,9 @@ def read_checkpoint(path: Path, reporter: Reporter) -> BuiltNetwork:
     reporter.check()
 
     def build() -> nn.Module:
-        return build_checkpoint(path, name, options)
+        from medptq.models.architectures.weighted import build_with_weights
+
+        return build_with_weights(name, options, path)
 
     return BuiltNetwork(model, _digest(path, name, options), build)
 
@@ -96,20 +98,6 @@ def network_of(
     if not given.keys() - {"channels", "classes", entry.size_option}:
         _check_patch(entry, model, about)  # others may change what patches it takes
     return name, options
-
-
-def build_checkpoint(path: Path, name: str, options: Mapping[str, Any]) -> nn.Module:
-    """Build a network by its name and options, with the weights of a checkpoint.
-
-    Raises:
-        ModelError: As :func:`medptq.models.architectures.building.build_network` and
-            :func:`medptq.models.architectures.weights.load_weights`.
-    """
-    from medptq.models.architectures.weights import load_weights
-
-    network = build_network(name, **options)
-    load_weights(network, path)
-    return network
 
 
 def _options(

@@ -13,7 +13,7 @@ import onnx
 import torch
 
 from medptq.artifacts import atomic_file
-from medptq.errors import ModelError
+from medptq.errors import ModelError, first_line
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import data_beside, save_graph
 from medptq.graph.loading import load_graph
@@ -112,7 +112,7 @@ def _trace(module: torch.nn.Module, shape: Shape, path: Path) -> None:
         raise ModelError(
             "export",
             "The network cannot be exported to ONNX",
-            why=f"PyTorch {torch.__version__} says: {_first_line(error)}",
+            why=f"PyTorch {torch.__version__} says: {first_line(error)}",
             todo="Check the card's channels and patch size, or export it to ONNX yourself and"
             " load the .onnx file",
         ) from error
@@ -140,7 +140,7 @@ def _measure(
         try:
             difference = _difference(module, executor, candidate)
         except Exception as error:  # the network may raise anything
-            why = f"it cannot be run at {candidate}: {_first_line(error)}"
+            why = f"it cannot be run at {candidate}: {first_line(error)}"
             continue
         if difference <= TOLERANCE:
             return difference, candidate
@@ -174,8 +174,3 @@ def _random(shape: Shape) -> torch.Tensor:
 def _fix_batch(graph: onnx.ModelProto) -> None:
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 1
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -18,13 +18,14 @@ from medptq.errors import ModelError
 from medptq.models.archive import extract_folder, extract_with_siblings, names_in
 from medptq.models.card import card_of
 from medptq.models.catalogue import has_entry
+from medptq.models.foreign import format_of, roots_of
 from medptq.models.library import (
     library_ids,
     read_network,
     recorded_digest,
     store_network,
 )
-from medptq.models.loading import NETWORK_SUFFIXES, is_foreign, load_model
+from medptq.models.loading import NETWORK_SUFFIXES, load_model
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
@@ -98,7 +99,7 @@ def _network_file(path: Path, reporter: Reporter) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="medptq-import-", ignore_cleanup_errors=True) as folder:
         if _foreign_roots(path, names_in(path)):
             unpacked = extract_folder(path, partial(_only_root, path), Path(folder), reporter)
-            if not is_foreign(unpacked):
+            if format_of(unpacked) is None:
                 raise _refused(path, "what it holds is no model that can be read here")
             yield unpacked
         else:
@@ -107,10 +108,10 @@ def _network_file(path: Path, reporter: Reporter) -> Iterator[Path]:
 
 def _folder_in(path: Path) -> Path:
     """Return the folder of another program's model that a folder is, or holds."""
-    if is_foreign(path):
+    if format_of(path) is not None:
         return path
     found = path / _only_root(path, list(itertools.islice(_names_in(path), _MOST_NAMES)))
-    if not is_foreign(found):
+    if format_of(found) is None:
         raise _refused(path, "it is a folder")
     return found
 
@@ -141,15 +142,10 @@ def _only_root(path: Path, names: Sequence[str]) -> str:
 def _foreign_roots(path: Path, names: Sequence[str]) -> list[str]:
     """Return which folders are other programs' models, by the names of the files in them."""
     paths = {PurePosixPath(name) for name in names}
-    roots = set()
     for file in paths:
         if file.name == "int8.onnx" and file.with_name("manifest.json") in paths:
             raise _refused(path, "it is a quantized network, which is used by its folder's path")
-        if file.parts[-2:] == ("configs", "metadata.json"):
-            roots.add(file.parent.parent.as_posix())
-        if file.name == "plans.json" and file.with_name("dataset.json") in paths:
-            roots.add(file.parent.as_posix())
-    return sorted(roots)
+    return roots_of(names)
 
 
 def _same_network(model: SegmentationModel, graph: bytes) -> SegmentationModel | None:

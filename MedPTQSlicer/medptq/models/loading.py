@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +22,14 @@ from medptq.models.catalogue_archives import remember, remembered, unpacked
 from medptq.models.checked_json import refused
 from medptq.models.checkpoint import (
     CHECKPOINT_SUFFIXES,
-    build_checkpoint,
     is_checkpoint,
     network_of,
     read_checkpoint,
 )
 from medptq.models.download import fetch
+from medptq.models.foreign import format_of
 from medptq.models.library import has_network, load_network, read_network
-from medptq.models.monai_bundle import is_monai_bundle, read_monai_bundle
 from medptq.models.network_cache import cached_graph, cached_network
-from medptq.models.nnunet_folder import is_nnunet_folder, read_nnunet_folder
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
@@ -53,8 +50,8 @@ def load_model(name_or_path: str | Path, reporter: Reporter = _SILENT) -> Segmen
             use; the id of an imported network; or the path of an ``.onnx`` file or of a
             TorchScript file (``.ts``, ``.pt``) with its card beside it under the same name
             (``spleen.onnx``, ``spleen.json``), of a checkpoint (``.pth``, ``.ckpt``, ``.pt``)
-            whose card names its network, or of another program's folder, such as a MONAI
-            bundle's. Load TorchScript from sources that you trust only.
+            whose card names its network, or of the folder of a MONAI bundle or of a model of
+            nnU-Net v2. Load TorchScript from sources that you trust only.
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
@@ -131,8 +128,10 @@ def _load_entry(found: CatalogueEntry, reporter: Reporter) -> SegmentationModel:
             if found.format == "torchscript":
                 return _export_torchscript(file, model, reporter)
             if found.format == "checkpoint":
+                from medptq.models.architectures.weighted import build_with_weights
+
                 name, options = network_of(found.card, model, f"The card of {found.id}")
-                return _export(build_checkpoint(file, name, options), model, reporter)
+                return _export(build_with_weights(name, options, file), model, reporter)
             shutil.copyfile(file, model.onnx)
         _check(model)
         return {}
@@ -155,23 +154,12 @@ def _load_archive(found: CatalogueEntry, reporter: Reporter) -> SegmentationMode
     return cached_network(*known, make, reporter)
 
 
-# How to tell another program's files by their path, and how to read them.
-_READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Reporter], BuiltNetwork]], ...] = (
-    (is_monai_bundle, read_monai_bundle),
-    (is_nnunet_folder, read_nnunet_folder),
-    (is_checkpoint, read_checkpoint),
-)
-
-
-def is_foreign(path: Path) -> bool:
-    """Tell whether a path is another program's model, such as a MONAI bundle's folder."""
-    return any(is_one(path) for is_one, _ in _READERS)
-
-
 def _load_file(path: Path, reporter: Reporter) -> SegmentationModel:
-    for is_one, read in _READERS:
-        if is_one(path):
-            return _load_built(read(path, reporter), reporter)
+    folder = format_of(path)
+    if folder is not None:
+        return _load_built(folder.read(path, reporter), reporter)
+    if is_checkpoint(path):
+        return _load_built(read_checkpoint(path, reporter), reporter)
     suffix = path.suffix.lower()
     if suffix not in NETWORK_SUFFIXES:
         raise _unknown(path)
@@ -236,15 +224,18 @@ def _unknown(path: Path) -> ModelError:
         return ModelError(
             "unknown",
             f"The folder {path} cannot be loaded as a model",
-            why="a model is one file with its card beside it",
-            todo="Give the path of its .onnx, .ts or .pt file",
+            why="it is neither a MONAI bundle (configs/metadata.json) nor an nnU-Net model folder"
+            " (plans.json, dataset.json)",
+            todo="Give such a folder itself, or the path of a model's .onnx, .ts, .pt, .pth or"
+            " .ckpt file with its card beside it",
         )
     if path.is_file():
         return ModelError(
             "unknown",
             f"The network {path.name} cannot be read",
             why=f'files of the type "{path.suffix}" are not known',
-            todo="Export it to ONNX (.onnx) or TorchScript (.ts, .pt)",
+            todo="Export it to ONNX (.onnx) or TorchScript (.ts, .pt), or give a checkpoint with"
+            " its card (.pth, .ckpt, .pt), a MONAI bundle's or an nnU-Net model's folder",
         )
     return unknown_model(str(path))
 

@@ -19,25 +19,23 @@ from medptq.models.built_network import BuiltNetwork
 from medptq.models.card import model_of
 from medptq.models.checked_json import read_json
 from medptq.models.label_colors import color_of
-from medptq.models.monai_bundle_config import Config, bundle_refused
+from medptq.models.monai_bundle_config import Config
 from medptq.models.monai_bundle_networks import NetworkDef, channels_and_classes, network_of
 from medptq.models.monai_bundle_outputs import Windows, finishing_of, windows_of
 from medptq.models.monai_bundle_preprocessing import preprocessing_of
+from medptq.models.monai_bundle_values import bundle_refused
 from medptq.progress import Reporter
 
 if TYPE_CHECKING:
     from torch import nn
 
-_METADATA, _INFERENCE = "configs/metadata.json", "configs/inference.json"
+METADATA = "configs/metadata.json"
+"""Path of a file that every bundle has."""
+
+_INFERENCE = "configs/inference.json"
 _WEIGHTS, _TORCHSCRIPT = "models/model.pt", "models/model.ts"
 _LONGEST_LINE = 1000
 _LONGEST_NAME = 200
-_HARMLESS = 256 << 20  # bytes; a network this small may be built to see that its weights do not fit
-
-
-def is_monai_bundle(path: Path) -> bool:
-    """Tell whether a folder is a MONAI bundle, by the names in it."""
-    return (path / _METADATA).is_file()
 
 
 def read_monai_bundle(path: Path, reporter: Reporter) -> BuiltNetwork:
@@ -57,7 +55,7 @@ def read_monai_bundle(path: Path, reporter: Reporter) -> BuiltNetwork:
             no card that can be used.
     """
     name = path.resolve().name
-    metadata = _read(path / _METADATA, name)
+    metadata = _read(path / METADATA, name)
     config = Config(_read_inference(path, name), name)
     network, why = _network_of(config)
     file = _network_file(path, network, why, name)
@@ -262,33 +260,8 @@ def _builder(network: NetworkDef | None, file: Path) -> Callable[[], nn.Module]:
             from medptq.models.torchscript import load_torchscript
 
             return load_torchscript(file)
-        from medptq.models.architectures.building import build_network
-        from medptq.models.architectures.weights import load_weights
+        from medptq.models.architectures.weighted import build_with_weights
 
-        _require_as_large(network, file)
-        module = build_network(network.architecture, **network.options)
-        load_weights(module, file)
-        return module
+        return build_with_weights(network.architecture, network.options, file)
 
     return build
-
-
-def _require_as_large(network: NetworkDef, weights: Path) -> None:
-    """Refuse a description that would fill the memory with weights that are not there."""
-    import torch
-
-    from medptq.models.architectures.building import build_network
-
-    try:
-        with torch.device("meta"):  # which takes no memory
-            sketch = build_network(network.architecture, **network.options)
-    except ModelError:
-        return  # MONAI's Swin UNETR looks at numbers as it is built; what is wrong is said later
-    parameters = sum(parameter.numel() for parameter in sketch.parameters())
-    if 2 * parameters > max(weights.stat().st_size, _HARMLESS):  # two bytes each are the least
-        raise ModelError(
-            "weights",
-            f"The weights {weights.name} do not fit the network",
-            why=f"it lacks most of the {parameters} parameters that the bundle describes",
-            todo="Choose the network that they were trained with, and its options",
-        )

@@ -1,29 +1,15 @@
-"""The configuration of a MONAI bundle, read without running anything that it says.
-
-MONAI's own parser imports and calls whatever a configuration names, and evaluates its expressions.
-Here only what is asked for is looked at. References (``@name``) are followed; of expressions
-(``$...``) only those are understood that are plain Python literals or references. Everything else,
-and macros (``%...``), is refused where it is needed and stays untouched where it is not.
-"""
+"""The objects that a MONAI bundle's configuration describes: what to build, and its arguments."""
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from medptq.errors import ModelError
+from medptq.models.monai_bundle_values import Values
 
-_MOST_REFERENCES = 32
-_MOST_DEEP = 32
-_MOST_VALUES = 100_000
 _MOST_COMPONENTS = 1000
-"""References can make a small file a huge one: ten of ten of ten, and so on."""
-
-_LONGEST_LITERAL = 500
-_REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
 _FACTORY = re.compile(r"\$(?:monai\.networks\.layers\.)?(?:factories\.)?(?:Norm|Act)\.(\w+)")
 _DTYPE = re.compile(r"(?:\$?(?:torch|np|numpy)\.)?(float|float32|float64|double)")
 _ABOVE = re.compile(r"\$lambda (\w+): \1 > (-?\d+(?:\.\d+)?)")
@@ -31,21 +17,17 @@ _NO_ARGUMENTS = {"_target_", "_disabled_", "_requires_", "_desc_", "_mode_"}
 _MISSING = object()
 
 
-class Config:
-    """A configuration, as JSON gives it.
+class Config(Values):
+    """A configuration, with the objects that it describes.
 
     Args:
-        content: What the file holds.
+        content: What the file holds, as JSON gives it.
         bundle: The bundle's name, for the errors' sentences.
     """
 
     def __init__(self, content: Mapping[str, Any], bundle: str) -> None:
-        self._content = content
-        self.bundle = bundle
+        super().__init__(content, bundle)
         self._components = 0
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._content
 
     def component(self, key: str) -> Component:
         """Return what describes an object, by its key at the top.
@@ -55,14 +37,14 @@ class Config:
         """
         if key not in self._content:
             raise self.refused(f'its configuration has no "{key}"')
-        found = self._followed(self._content[key], key)
+        found = self.followed(self._content[key], key)
         if not isinstance(found, Mapping) or "_target_" not in found:
             raise self.refused(f'"{key}" in its configuration does not name what to build')
         return Component(self, found, key)
 
     def components(self, raw: Any, where: str) -> Iterator[Component]:
         """Yield what describes the objects of a list, but for those that are disabled."""
-        listed = self._followed(raw, where)
+        listed = self.followed(raw, where)
         if not isinstance(listed, list):
             raise self.refused(f'"{where}" in its configuration is no list')
         for number, entry in enumerate(listed):
@@ -70,88 +52,12 @@ class Config:
             self._components += 1
             if self._components > _MOST_COMPONENTS:
                 raise self.refused(f'"{where}" in its configuration holds too much')
-            found = self._followed(entry, place)
+            found = self.followed(entry, place)
             if not isinstance(found, Mapping) or "_target_" not in found:
                 raise self.refused(f'"{place}" in its configuration does not name what to build')
             component = Component(self, found, place)
             if not component.is_disabled:
                 yield component
-
-    def plain(self, raw: Any, where: str) -> Any:
-        """Return a value with its references followed, down to the last: plain data only.
-
-        Raises:
-            ModelError: ``model.bundle`` - it takes an expression, a macro, or references that
-                lead nowhere, in a circle or to too much.
-        """
-        return self._plain(raw, where, _MOST_DEEP, [_MOST_VALUES])
-
-    def refused(self, why: str) -> ModelError:
-        """Return the error for a bundle that cannot be used."""
-        return bundle_refused(self.bundle, why)
-
-    def _plain(self, raw: Any, where: str, depth: int, budget: list[int]) -> Any:
-        budget[0] -= 1
-        if depth == 0 or budget[0] < 0:
-            raise self.refused(f'"{where}" in its configuration holds too much')
-        found = self._followed(raw, where)
-        if isinstance(found, list):
-            return [
-                self._plain(entry, f"{where}::{number}", depth - 1, budget)
-                for number, entry in enumerate(found)
-            ]
-        if isinstance(found, Mapping):
-            if "_target_" in found:
-                target = str(found["_target_"])[:80]
-                raise self.refused(f'"{where}" in its configuration is an object ({target})')
-            return {
-                key: self._plain(entry, f"{where}::{key}", depth - 1, budget)
-                for key, entry in found.items()
-            }
-        return found
-
-    def _followed(self, raw: Any, where: str, left: int = _MOST_REFERENCES) -> Any:
-        """Follow a reference, and the one that it leads to; other values are returned as they are.
-
-        What is in a list or an object is not looked at.
-        """
-        if not isinstance(raw, str) or not raw.startswith(("@", "$", "%")):
-            return raw
-        if left == 0:
-            raise self.refused(f'the references of "{where}" in its configuration lead in a circle')
-        if raw.startswith("%"):
-            raise self.refused(
-                f'"{where}" in its configuration is the macro "{raw[:80]}", which is not read'
-            )
-        text = raw.removeprefix("$").strip()
-        if _REFERENCE.fullmatch(text):
-            return self._at(re.split("::|#", text[1:]), where, left - 1)
-        if raw.startswith("$") and len(text) <= _LONGEST_LITERAL:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # SyntaxWarning on what it is given
-                    return _as_json(ast.literal_eval(text))
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                pass
-        raise self.refused(
-            f'"{where}" in its configuration is the expression "{raw[:80]}", and no code of a'
-            " bundle is run"
-        )
-
-    def _at(self, path: list[str], where: str, left: int) -> Any:
-        found: Any = self._content
-        for key in path:
-            found = self._followed(found, where, left)
-            if isinstance(found, Mapping) and key in found:
-                found = found[key]
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                named = "::".join(path)
-                raise self.refused(
-                    f'"{where}" in its configuration refers to "{named}", which is not there'
-                )
-        return self._followed(found, where, left)
 
 
 class Component:
@@ -281,28 +187,9 @@ class Component:
         return self.config.refused(f"{self.target} ({self.where}): {why}")
 
 
-def bundle_refused(bundle: str, why: str) -> ModelError:
-    """Return the error for a bundle that cannot be used."""
-    return ModelError(
-        "bundle",
-        f"The MONAI bundle {bundle} cannot be used",
-        why=why,
-        todo="Write it in configs/inference.json in plain values; or export the network to ONNX"
-        ' and describe it as the README says under "The card"',
-    )
-
-
 def single(value: Any) -> Any:
     """Return the one entry of a list of one, as MONAI takes one for each key; else the value."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return [_as_json(entry) for entry in value]
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    raise ValueError
 
 
 def _shown(value: Any) -> str:

@@ -117,7 +117,7 @@ def _nothing(_: _Reader, component: Component) -> list[Step]:
     for name in ("dtype", "output_dtype"):
         component.require_float(name)
     component.ignore("data_type", "device", "track_meta", "wrap_sequence", "names", "sep")
-    component.ignore("use_re", "times", "strict_check", "channel_dim", "meta_keys")
+    component.ignore("use_re", "times", "strict_check", "channel_dim")
     component.ignore("meta_key_postfix", "meta_keys")
     return []
 

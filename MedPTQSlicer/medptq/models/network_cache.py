@@ -47,7 +47,7 @@ def cached_network(
         reporter.warn(f"{folder} was damaged, so it is made again.")
     with atomic_folder(folder, overwrite=True) as part:
         record = make(replace(model, onnx=part / _GRAPH))
-        write_json(part / _RECORD, record | {"sha256": sha256_of(part / _GRAPH)})
+        write_json(part / _RECORD, record | _digests(part))
     return cached
 
 
@@ -58,11 +58,8 @@ def cached_graph(model: SegmentationModel, sha256: str) -> Path:
 
 def graph_digest(graph: Path) -> str | None:
     """Return the SHA-256 that was recorded of a graph in the cache, or None if there is none."""
-    try:
-        record = json.loads(graph.with_name(_RECORD).read_text(encoding="utf-8"))
-        return str(record["sha256"]) if graph.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    recorded = _recorded(graph.parent)
+    return recorded["sha256"] if recorded is not None and graph.is_file() else None
 
 
 def _key(model: SegmentationModel, sha256: str) -> str:
@@ -72,9 +69,33 @@ def _key(model: SegmentationModel, sha256: str) -> str:
     return f"{model.id}-{digest[:16]}"
 
 
-def _is_sound(folder: Path) -> bool:
-    recorded = graph_digest(folder / _GRAPH)
+def _digests(folder: Path) -> dict[str, Any]:
+    """Return the SHA-256 of the graph, and of the files beside it that hold its large weights."""
+    beside = sorted(path for path in folder.iterdir() if path.name not in (_GRAPH, _RECORD))
+    return {
+        "sha256": sha256_of(folder / _GRAPH),
+        "beside": {path.name: sha256_of(path) for path in beside},
+    }
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    """Return what :func:`_digests` was when the graph was made; None if that cannot be told."""
     try:
-        return recorded is not None and recorded == sha256_of(folder / _GRAPH)
+        record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+        # Where nothing is said to lie beside it, all is in one file.
+        return {"sha256": str(record["sha256"]), "beside": dict(record.get("beside", {}))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _is_sound(folder: Path) -> bool:
+    recorded = _recorded(folder)
+    if recorded is None:
+        return False
+    try:
+        # Not what others, such as a file manager, have put there since.
+        return recorded["sha256"] == sha256_of(folder / _GRAPH) and all(
+            digest == sha256_of(folder / name) for name, digest in recorded["beside"].items()
+        )
     except OSError:
         return False

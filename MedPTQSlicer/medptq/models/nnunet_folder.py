@@ -1,6 +1,6 @@
 """nnU-Net v2's model folders, such as TotalSegmentator's weights are.
 
-A folder is called ``TRAINER__PLANS__CONFIGURATION`` and holds ``plans.json``, ``dataset.json`` and
+A folder is called ``TRAINER_PLANS__CONFIGURATION`` and holds ``plans.json``, ``dataset.json`` and
 a folder ``fold_N`` for each training with ``checkpoint_final.pth`` in it. Nothing of the nnU-Net
 package is needed, and no code is run from the files.
 """
@@ -29,7 +29,9 @@ from medptq.progress import Reporter
 if TYPE_CHECKING:
     from torch import nn
 
-_PLANS, _DATASET = "plans.json", "dataset.json"
+PLANS, DATASET = "plans.json", "dataset.json"
+"""Names of the files that every model folder has."""
+
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 _CITATION = (
     "Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image"
@@ -58,11 +60,6 @@ class _Training:
     configuration: str
 
 
-def is_nnunet_folder(path: Path) -> bool:
-    """Tell whether a path is a model folder of nnU-Net v2, by the names in it."""
-    return (path / _PLANS).is_file() and (path / _DATASET).is_file()
-
-
 def read_nnunet_folder(path: Path, reporter: Reporter) -> BuiltNetwork:
     """Read a model folder of nnU-Net v2.
 
@@ -78,7 +75,7 @@ def read_nnunet_folder(path: Path, reporter: Reporter) -> BuiltNetwork:
             here: two dimensions, a cascade, regions, another network, normalization or
             resampling. ``model.card`` - what was made of it is no card that can be used.
     """
-    plans, dataset = _read(path / _PLANS), _read(path / _DATASET)
+    plans, dataset = _read(path / PLANS), _read(path / DATASET)
     checkpoint = _checkpoint(path, reporter)
     training = _training_of(path.resolve().name) or _training_in(checkpoint)
     configuration = _configuration(plans, training.configuration)
@@ -114,18 +111,10 @@ def read_nnunet_folder(path: Path, reporter: Reporter) -> BuiltNetwork:
     options = {**network.options, "channels": len(names), "classes": len(labels) + 1}
 
     def build() -> nn.Module:
-        import torch
-
-        from medptq.models.architectures.building import build_network
-        from medptq.models.architectures.weights import load_weights
+        from medptq.models.architectures.weighted import build_with_weights
 
         _require_same(_training_in(checkpoint), training)
-        with torch.device("meta"):  # which takes no memory
-            sketch = build_network(network.name, **options)
-        _require_as_large(sum(p.numel() for p in sketch.parameters()), checkpoint)
-        built = build_network(network.name, **options)
-        load_weights(built, checkpoint)
-        return built
+        return build_with_weights(network.name, options, checkpoint)
 
     return BuiltNetwork(
         model_of(card, Path(), "What was made of the nnU-Net model"),
@@ -196,17 +185,7 @@ def _require_same(found: _Training, named: _Training) -> None:
         raise nnunet_refused(
             f"its checkpoint is of {found.configuration} by {found.trainer}, and its folder's name"
             f" says {named.configuration} by {named.trainer}",
-            "Give the folder its own name again, TRAINER__PLANS__CONFIGURATION",
-        )
-
-
-def _require_as_large(parameters: int, checkpoint: Path) -> None:
-    """Refuse plans that would fill the memory with weights that are not there."""
-    if 2 * parameters > checkpoint.stat().st_size:  # two bytes each are the least
-        raise nnunet_refused(
-            f"its plans describe a network of {parameters} parameters, and {checkpoint.name} is"
-            " too small to hold as many",
-            _READ_AGAIN,
+            "Give the folder its own name again, TRAINER_PLANS__CONFIGURATION",
         )
 
 
@@ -255,7 +234,7 @@ def _task(names: list[str]) -> str:
 
 def _digest(path: Path, checkpoint: Path, training: _Training) -> str:
     try:
-        files = [sha256_of(file) for file in (path / _PLANS, path / _DATASET, checkpoint)]
+        files = [sha256_of(file) for file in (path / PLANS, path / DATASET, checkpoint)]
     except OSError as error:
         raise nnunet_refused(
             error.strerror or "its files cannot be read", "Check that you may read its files"

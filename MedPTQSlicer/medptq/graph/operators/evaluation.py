@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from medptq.errors import EngineError, ModelError
+from medptq.errors import EngineError, ModelError, first_line
 from medptq.graph.operators.node import Node
 from medptq.graph.operators.registry import Evaluate
 from medptq.graph.out_of_memory import is_out_of_memory
@@ -39,11 +39,10 @@ def evaluate(function: Evaluate, node: Node, inputs: Sequence[Tensor | None]) ->
 
 
 def _refusal(node: Node, error: Exception, todo: str) -> ModelError:
-    reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return ModelError(
         "operator",
         f"The network cannot be run at its node {node.name!r} ({node.op_type})",
-        why=reason.rstrip("."),
+        why=first_line(error),
         todo=todo,
     )
 

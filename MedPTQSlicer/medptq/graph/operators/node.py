@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from medptq.errors import ModelError
+from medptq.errors import ModelError, first_line
 from medptq.graph.external_data import mapped_data
 
 DTYPES: Mapping[int, torch.dtype] = {
@@ -100,7 +100,7 @@ def tensor_from_proto(proto: onnx.TensorProto) -> Tensor:
         raise ModelError(
             "unreadable",
             f"The network's constant {proto.name!r} cannot be read",
-            why=f"the file is damaged ({next(iter(str(error).splitlines()), 'no reason given')})",
+            why=f"the file is damaged ({first_line(error)})",
             todo="Export or download it again",
         ) from error
 

@@ -46,9 +46,12 @@ def layer_normalization(
     axis = node.get("axis", -1) % x.ndim
     epsilon = node.get("epsilon", 1e-5)
     shape = x.shape[axis:]
-    scale = scale.expand(shape)
-    bias = None if bias is None else bias.expand(shape)
-    y = F.layer_norm(x, shape, scale, bias, epsilon)
+    if max(scale.ndim, 0 if bias is None else bias.ndim) <= len(shape):
+        bias = None if bias is None else bias.expand(shape)
+        y = F.layer_norm(x, shape, scale.expand(shape), bias, epsilon)
+    else:  # a scale for each channel, say, before the axis
+        y = F.layer_norm(x, shape, None, None, epsilon) * scale
+        y = y if bias is None else y + bias
     if len(node.outputs) == 1:
         return y
     variance, mean = torch.var_mean(

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from medptq.errors import ModelError
+from medptq.errors import ModelError, first_line
 from medptq.models.architectures.registry import Architecture, architecture
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def build_network(name: str, **options: Any) -> nn.Module:
     try:
         network: nn.Module = builder(**accepted)
     except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
-        raise _refused(entry, _first_line(error), "Correct the options") from error
+        raise _refused(entry, first_line(error), "Correct the options") from error
     if any(parameter.numel() == 0 for parameter in network.parameters()):
         raise _refused(entry, "it would have a layer without weights", "Correct the options")
     return network.eval()
@@ -124,11 +124,6 @@ def _in_words(hint: Any) -> str:
 def _shortened(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _refused(entry: Architecture, why: str, todo: str) -> ModelError:

@@ -17,7 +17,7 @@ _APACHE = "Apache-2.0"
 
 _HUANG = "Huang et al., STU-Net: Scalable and Transferable Medical Image Segmentation Models, 2023"
 _SWIN = "Hatamizadeh et al., Swin UNETR, BrainLes 2021, arXiv:2201.01266"
-_QU = "Qu et al., MedPTQ, Journal of Medical Imaging 13(1), 2026, arXiv:2501.17343"
+_QU = "Qu et al., MedPTQ, Journal of Medical Imaging 13(1), 014006, 2026, arXiv:2501.17343"
 _MEDQUANBENCH = "MedQuanBench (OpenReview eqG8h5Ztq0)"
 
 

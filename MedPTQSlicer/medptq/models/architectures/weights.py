@@ -51,11 +51,24 @@ def load_weights(network: nn.Module, path: Path) -> None:
             to be run. ``model.unreadable`` - it is damaged, or holds no weights.
             ``model.weights`` - they are those of another network.
     """
+    network.load_state_dict(weights_for(network, path), strict=False)
+
+
+def weights_for(network: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Return the weights that a checkpoint has for a network, by the network's names for them.
+
+    Args:
+        network: Only the names and shapes of its weights count.
+        path: As :func:`load_weights` reads it.
+
+    Raises:
+        ModelError: As :func:`load_weights`.
+    """
     state = _state_dict(checkpoint_content(path), path)
     own = network.state_dict()
     state = _without_prefix(state, own.keys())
     _require_same(path, own, state)
-    network.load_state_dict(state, strict=False)
+    return state
 
 
 def checkpoint_content(path: Path) -> Any:
@@ -150,12 +163,17 @@ def _require_same(path: Path, own: Mapping[str, Tensor], state: Mapping[str, Ten
         *([f"its {_named(misshapen)}"] if misshapen else []),
     ]
     if reasons:
-        raise ModelError(
-            "weights",
-            f"The weights {path.name} do not fit the network",
-            why="; ".join(reasons),
-            todo="Choose the network that they were trained with, and its options",
-        )
+        raise misfit(path, "; ".join(reasons))
+
+
+def misfit(path: Path, why: str) -> ModelError:
+    """Return the error for weights that are those of another network."""
+    return ModelError(
+        "weights",
+        f"The weights {path.name} do not fit the network",
+        why=why,
+        todo="Choose the network that they were trained with, and its options",
+    )
 
 
 def _named(names: list[str]) -> str:
