@@ -163,6 +163,16 @@ def test_outputs_that_are_not_finite_are_refused(bad, length):
     assert error.value.code == "engine.not-finite"
 
 
+def test_outputs_in_half_precision_are_not_taken_for_infinite_because_their_sum_is():
+    def function(batch: torch.Tensor) -> torch.Tensor:
+        return torch.full((1, 2, 16, 16, 16), 100.0, dtype=torch.float16)
+
+    session = FunctionSession((1, 1, 16, 16, 16), function)
+    scan = prepared_scan(np.zeros((1, 16, 16, 16), np.float32))
+    (slab,) = sliding_window(session, scan, 0.5, 2, Reporter())
+    assert slab.values.isfinite().all()
+
+
 def test_an_output_with_other_classes_is_refused():
     session = FunctionSession((1, 1, 4, 4, 4), network(3))
     array = np.zeros((1, 8, 4, 4), np.float32)

@@ -19,44 +19,26 @@ from scipy.spatial.transform import Rotation
 
 from medptq.errors import ScanError
 from medptq.scans.geometry import closest_axes
-from medptq.scans.prepared import AxisMap, Located, PreparedScan
-from medptq.scans.preprocessing import Started, prepare
+from medptq.scans.prepared import PreparedScan
+from medptq.scans.preprocessing import prepare
 from medptq.scans.reading import read_scan
 from medptq.scans.scan import Scan
+from preprocessing_helpers import (
+    SPACING_IJK,
+    assert_voxels_are_where_the_map_says,
+    make_scan,
+    on_the_scans_grid,
+    ramp,
+    scan_indices,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-SPACING_IJK = np.array([0.8, 1.5, 2.5])
 CODES = [
     "".join(code)
     for order in itertools.permutations(["RL", "AP", "SI"])
     for code in itertools.product(*order)
 ]
 ANGLES = st.tuples(*[st.floats(-math.pi, math.pi)] * 3)
-
-
-def make_scan(linear: np.ndarray | None = None, shape=(7, 6, 5), channels: int = 1) -> Scan:
-    """A scan [C, K, J, I] of noise, with its axes along the columns of ``linear``."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = (np.eye(3) if linear is None else linear) * SPACING_IJK
-    matrix[:3, 3] = [-30, 40, 12]
-    noise = np.random.default_rng(0).random((channels, *shape), dtype=np.float32)
-    return Scan(noise, matrix, "scan")
-
-
-def ramp(shape=(24, 20, 16), linear: np.ndarray | None = None) -> Scan:
-    """A scan whose intensity is ``k + 0.7 j - 0.4 i``, which linear interpolation keeps."""
-    k, j, i = np.indices(shape, dtype=np.float32)
-    return Scan((k + 0.7 * j - 0.4 * i)[np.newaxis], make_scan(linear).ijk_to_ras, "ramp")
-
-
-def scan_indices(prepared: PreparedScan) -> np.ndarray:
-    """Scan index (k, j, i) of every network voxel, [3, D, H, W]."""
-    grid = np.indices(prepared.array.shape[1:]).astype(float)
-    indices = np.empty_like(grid)
-    for n, axis in enumerate(prepared.axes):
-        indices[axis.scan_axis] = axis.offset + axis.scale * grid[n]
-        assert axis.length == prepared.array.shape[1 + n]
-    return indices
 
 
 def network_to_ras(prepared: PreparedScan, scan: Scan) -> np.ndarray:
@@ -67,11 +49,6 @@ def network_to_ras(prepared: PreparedScan, scan: Scan) -> np.ndarray:
         to_ijk[2 - axis.scan_axis, n] = axis.scale
         to_ijk[2 - axis.scan_axis, 3] = axis.offset
     return scan.ijk_to_ras @ to_ijk
-
-
-def assert_voxels_are_where_the_map_says(prepared: PreparedScan, scan: Scan) -> None:
-    expected = map_coordinates(scan.array[0], scan_indices(prepared), order=1, mode="nearest")
-    np.testing.assert_allclose(prepared.array[0], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("axis_order", ["IJK", "KJI"])
@@ -213,98 +190,6 @@ def test_orient_crop_and_resize_together(code, axis_order, box, size, margin):
     clamped = np.stack([np.clip(finer[n], indices[n].min(), indices[n].max()) for n in range(3)])
     expected = map_coordinates(scan.array[0], clamped, order=1)
     np.testing.assert_allclose(resized.array[0], expected, atol=1e-4)
-
-
-def on_the_scans_grid(labels: np.ndarray) -> Located:
-    k, j, i = (AxisMap(n, 1.0, 0.0, length) for n, length in enumerate(labels.shape))
-    return Located(labels, (k, j, i), 0.0)
-
-
-@pytest.mark.parametrize("axis_order", ["IJK", "KJI"])
-def test_crop_to_model_covers_what_the_model_found(axis_order):
-    scan = ramp()
-    asked = []
-
-    def locate(started: Started, model: str) -> Located:
-        asked.append((started.scan, model))
-        labels = np.zeros(scan.shape, np.uint8)
-        labels[4:14, 5:9, 6:12] = 2
-        labels[0, 0, 0] = 1
-        return on_the_scans_grid(labels)
-
-    step = {"step": "crop_to_model", "model": "finder", "labels": [2], "margin": 0.1}
-    for code in ("RAS", "PSR", "LIA"):
-        prepared = prepare(scan, [{"step": "orient", "to": code}, step], axis_order, locate)
-        assert asked[-1] == (scan, "finder")
-        indices = scan_indices(prepared)
-        # 10 + 2 * 1, 4 + 2 * 0.4 and 6 + 2 * 0.6 voxels, rounded outwards
-        assert [indices[n].min() for n in range(3)] == [3, 4, 5]
-        assert [indices[n].max() for n in range(3)] == [14, 9, 12]
-        assert_voxels_are_where_the_map_says(prepared, scan)
-    everything = prepare(scan, [{**step, "labels": [1, 2], "margin": 2}], axis_order, locate)
-    assert sorted(everything.array.shape[1:]) == sorted(scan.shape)
-    without = {"step": "crop_to_model", "model": "finder", "margin": 0}
-    assert prepare(scan, [without], "KJI", locate).array.shape == (1, 14, 9, 12)
-
-
-def test_crop_to_model_after_resampling():
-    scan = ramp()
-    labels = np.zeros(scan.shape, np.uint8)
-    labels[4:14, 5:9, 6:12] = 1
-    steps = [
-        {"step": "orient", "to": "LPI"},
-        {"step": "resize", "size": [40, 31, 13]},
-        {"step": "crop_to_model", "model": "finder", "margin": 0},
-    ]
-    prepared = prepare(scan, steps, "IJK", lambda *_: on_the_scans_grid(labels))
-    for axis, (first, last) in zip((0, 1, 2), ((4, 14), (5, 9), (6, 12)), strict=True):
-        along = next(found for found in prepared.axes if found.scan_axis == axis)
-        edges = sorted(along.offset + along.scale * n for n in (-0.5, along.length - 0.5))
-        assert edges[0] <= first - 0.5 + 1e-6
-        assert edges[1] >= last - 0.5 - 1e-6
-        assert edges[1] - edges[0] < last - first + 2 * abs(along.scale)
-
-
-def test_crop_to_model_where_it_was_found_on_another_grid():
-    scan = ramp()
-    # Two voxels of the scan to one along K, the other way along I.
-    axes = AxisMap(2, -1.0, scan.shape[2] - 1.0, scan.shape[2]), AxisMap(1, 1.0, 0.0, 11)
-    coarse = AxisMap(0, 2.0, 0.5, scan.shape[0] // 2)
-    labels = np.zeros([axis.length for axis in (*axes, coarse)], np.uint8)
-    labels[2:5, 3:6, 1:4] = 1
-    step = {"step": "crop_to_model", "model": "finder", "margin": 0}
-    prepared = prepare(scan, [step], "KJI", lambda *_: Located(labels, (*axes, coarse), 0.0))
-    indices = scan_indices(prepared)
-    last = scan.shape[2] - 1
-    assert [(n.min(), n.max()) for n in indices] == [(2, 7), (3, 5), (last - 4, last - 2)]
-
-
-@given(
-    first=st.sampled_from(["RAS", "LPI", "SRA"]),
-    other=st.sampled_from(["RAS", "LPI"]),
-    order=st.sampled_from(["IJK", "KJI"]),
-    clipped=st.booleans(),
-)
-def test_what_two_networks_begin_with_is_done_once_and_changes_nothing(
-    first, other, order, clipped
-):
-    scan = ramp()
-    low, high = (float(value) for value in np.percentile(scan.array, [20, 80]))
-    clip = [{"step": "clip", "low": low, "high": high}] if clipped else []
-    begin = [{"step": "orient", "to": first}, *clip]
-    finders = [{"step": "orient", "to": other}, *clip, {"step": "zscore"}]
-    before = scan.array.copy()
-
-    def locate(started: Started, _: str) -> Located:
-        together, apart = prepare(started, finders, order), prepare(scan, finders, order)
-        np.testing.assert_array_equal(together.array, apart.array)
-        assert together.axes == apart.axes
-        return on_the_scans_grid(np.ones(scan.shape, np.uint8))
-
-    step = {"step": "crop_to_model", "model": "finder", "margin": 0}
-    prepared = prepare(scan, [*begin, step], "KJI", locate)
-    np.testing.assert_array_equal(prepared.array, prepare(scan, begin, "KJI").array)
-    np.testing.assert_array_equal(scan.array, before)
 
 
 def test_no_steps_leave_the_voxels_as_they_are():

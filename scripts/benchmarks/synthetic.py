@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,7 +31,12 @@ def monai_unet(classes: int) -> UNet:
     ).eval()
 
 
-def write_ct(path: Path, size: tuple[int, int, int], seed: int = 0) -> None:
+def write_ct(
+    path: Path,
+    size: tuple[int, int, int],
+    seed: int = 0,
+    spacing: tuple[float, float, float] = (0.8, 0.8, 1.0),
+) -> None:
     """Write a body with organs in it and noise, in Hounsfield units, int16."""
     random = np.random.default_rng(seed)
     i, j, k = size
@@ -46,11 +52,18 @@ def write_ct(path: Path, size: tuple[int, int, int], seed: int = 0) -> None:
             plane[(height - z) ** 2 + (across - y) ** 2 + (along - x) ** 2 < radius**2] = level
         volume[index] = plane + random.standard_normal((j, i), np.float32) * np.float32(20)
     image = sitk.GetImageFromArray(volume)
-    image.SetSpacing((0.8, 0.8, 1.0))
+    image.SetSpacing(spacing)
     sitk.WriteImage(image, str(path))
 
 
-def write_card(path: Path, classes: int, patch: int | tuple[int, int, int], overlap: float) -> None:
+def write_card(
+    path: Path,
+    classes: int,
+    patch: int | tuple[int, int, int],
+    overlap: float,
+    axis_order: str = "KJI",
+    first_steps: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the card of a benchmark's network: Hounsfield units scaled to 0 to 1."""
     card = {
         "schema": 1,
@@ -62,10 +75,13 @@ def write_card(path: Path, classes: int, patch: int | tuple[int, int, int], over
         "input": {
             "channels": 1,
             "patch_size": [patch] * 3 if isinstance(patch, int) else patch,
-            "axis_order": "KJI",
+            "axis_order": axis_order,
             "overlap": overlap,
         },
-        "preprocessing": [{"step": "scale_range", "from": [-175, 250], "to": [0, 1], "clip": True}],
+        "preprocessing": [
+            *first_steps,
+            {"step": "scale_range", "from": [-175, 250], "to": [0, 1], "clip": True},
+        ],
         "labels": [
             {"value": n, "name": f"Structure {n}", "color": [(97 * n) % 256, (57 * n) % 256, 128]}
             for n in range(1, classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from medptq.scans.prepared import PreparedScan
+from medptq.scans.prepared import Prepared
 from medptq.scans.scan import LabelArray
 
 
@@ -27,6 +27,6 @@ def decide(values: torch.Tensor) -> torch.Tensor:
     return labels.to(torch.uint8 if len(values) < 256 else torch.int32)
 
 
-def in_network_order(prepared: PreparedScan, labels: LabelArray) -> LabelArray:
+def in_network_order(prepared: Prepared, labels: LabelArray) -> LabelArray:
     """Return a view of the label map with its axes in the network's order, unflipped."""
     return labels.transpose([axis.scan_axis for axis in prepared.axes])

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from medptq.inference.deciding import contrast, decide, in_network_order
+from medptq.inference.sampling import Samples, samples_of
 from medptq.inference.sliding import Slab
 from medptq.models.segmentation_model import Interpolated
-from medptq.scans.prepared import AxisMap, PreparedScan
+from medptq.scans.prepared import Prepared
 from medptq.scans.scan import LabelArray
 
 # Voxels of a plane up to which its operations are too short to be worth sharing among threads:
@@ -25,7 +26,7 @@ _SMALL_PLANE = 1 << 17
 
 def interpolate(
     slabs: Iterable[Slab],
-    prepared: PreparedScan,
+    prepared: Prepared,
     labels: LabelArray,
     interpolated: Interpolated = "outputs",
 ) -> None:
@@ -38,7 +39,8 @@ def interpolate(
         interpolated: What is interpolated: the outputs, their softmax, or nothing.
     """
     samples = [
-        _samples(axis, prepared.scan_shape[axis.scan_axis], interpolated) for axis in prepared.axes
+        samples_of(axis, prepared.scan_shape[axis.scan_axis], interpolated)
+        for axis in prepared.axes
     ]
     target = in_network_order(prepared, labels)[tuple(axis.place for axis in samples)]
     planes = np.zeros((0, 0, 0), labels.dtype)
@@ -103,48 +105,6 @@ def _threads_for(plane_size: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Samples:
-    """The scan's voxels along one axis of the network that lie in its field.
-
-    Attributes:
-        place: Where they lie along the scan's axis.
-        lower: Network index below each of them, int64.
-        upper: Network index above each of them, int64.
-        fraction: How far each is from ``lower`` to ``upper``, from 0 to 1, float32.
-    """
-
-    place: slice
-    lower: NDArray[np.int64]
-    upper: NDArray[np.int64]
-    fraction: NDArray[np.float32]
-
-    def within(self, cells: NDArray[np.bool_]) -> slice:
-        """Return the samples from the first to the last that lie in one of these cells."""
-        inside = np.flatnonzero(cells[self.lower])
-        return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
-
-
-def _samples(axis: AxisMap, scan_length: int, interpolated: Interpolated) -> _Samples:
-    places = (np.arange(scan_length) - axis.offset) / axis.scale
-    edge = 1 - 1e-6 if interpolated == "probabilities" else 0.5 + 1e-6
-    inside = np.flatnonzero((places >= -edge) & (places <= axis.length - 1 + edge))
-    places = np.clip(places[inside], 0, axis.length - 1)
-    if interpolated == "labels":
-        places = np.rint(places)
-    elif axis.nearest:
-        # Halfway between two voxels the upper one, as SciPy takes it.
-        places = np.minimum(np.floor(places + 0.5 + 1e-9), axis.length - 1)
-    lower = np.clip(np.floor(places).astype(np.int64), 0, max(axis.length - 2, 0))
-    first = int(inside[0]) if len(inside) else 0
-    return _Samples(
-        place=slice(first, first + len(inside)),
-        lower=lower,
-        upper=np.minimum(lower + 1, axis.length - 1),
-        fraction=(places - lower).astype(np.float32),
-    )
-
-
-@dataclass(frozen=True)
 class _Row:
     """One row of the network's outputs.
 
@@ -182,8 +142,8 @@ def _fill(
     fractions: Sequence[float],
     below: _Row,
     above: _Row,
-    rows: _Samples,
-    columns: _Samples,
+    rows: Samples,
+    columns: Samples,
 ) -> None:
     """Write the labels of the scan's planes between two rows of the network's outputs.
 
@@ -221,8 +181,8 @@ def _fill_by_sign(
     fractions: Sequence[float],
     below: _Row,
     above: _Row,
-    rows: _Samples,
-    columns: _Samples,
+    rows: Samples,
+    columns: Samples,
 ) -> None:
     """Do what :func:`_fill` does for values of one channel, where labels are their signs.
 
@@ -261,8 +221,8 @@ class _Between:
     @classmethod
     def of(
         cls,
-        rows: _Samples,
-        columns: _Samples,
+        rows: Samples,
+        columns: Samples,
         row: NDArray[np.intp],
         column: NDArray[np.intp],
         values: torch.Tensor,

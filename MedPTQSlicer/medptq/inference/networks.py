@@ -38,15 +38,15 @@ def graph_of(network: Network, precision: Precision) -> Path:
     )
 
 
-def request_for(network: Network, precision: Precision) -> BuildRequest:
-    """Return what is to be built to run the network one patch at a time."""
+def request_for(network: Network, precision: Precision, windows: int = 1) -> BuildRequest:
+    """Return what is to be built to run the network on so many windows at a time."""
     model = model_of(network)
-    shape = (1, model.channels, *model.patch_size)
+    shape = (windows, model.channels, *model.patch_size)
     return BuildRequest(graph_of(network, precision), precision, shape)
 
 
 def open_network(
-    network: Network, engine: Engine, precision: Precision, reporter: Reporter
+    network: Network, engine: Engine, precision: Precision, reporter: Reporter, windows: int = 1
 ) -> Session:
     """Open a session; the first time on a machine this builds the network.
 
@@ -54,4 +54,4 @@ def open_network(
         ModelError: INT8 is asked of a network that was not quantized, or a graph is broken.
         EngineError: The engine cannot run it.
     """
-    return open_session(engine, request_for(network, precision), reporter)
+    return open_session(engine, request_for(network, precision, windows), reporter)

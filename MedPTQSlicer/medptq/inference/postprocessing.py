@@ -14,7 +14,6 @@ Step                   What it does to each of its ``labels``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from medptq.errors import ModelError
 from medptq.models.segmentation_model import Step
+from medptq.scans.cropping import extent_of
 from medptq.scans.scan import LabelArray
 
 
@@ -38,7 +38,7 @@ def postprocess(labels: LabelArray, steps: Sequence[Step]) -> None:
     """
     if not steps:
         return
-    foreground = labels[_box(labels)]
+    foreground = labels[extent_of(labels)]
     for step in steps:
         change = _STEPS.get(str(step["step"]))
         if change is None:
@@ -49,22 +49,9 @@ def postprocess(labels: LabelArray, steps: Sequence[Step]) -> None:
                 todo=f"Use one of {', '.join(_STEPS)}",
             )
         for value in step["labels"]:
-            region = foreground[_box(foreground == value)]
+            region = foreground[extent_of(foreground == value)]
             if region.size:
                 change(region, value, step)
-
-
-def _box(array: NDArray[Any]) -> tuple[slice, slice, slice]:
-    """Return where a label map or a mask is not all 0, empty if it is.
-
-    For one label it takes a tenth of the time of ``scipy.ndimage.find_objects``.
-    """
-    from_above, from_front = (np.bitwise_or.reduce(array, axis) != 0 for axis in (0, 1))
-    k, j, i = (
-        slice(int(hit.argmax()), len(hit) - int(hit[::-1].argmax())) if hit.any() else slice(0)
-        for hit in (from_front.any(axis=1), from_above.any(axis=1), from_front.any(axis=0))
-    )
-    return k, j, i
 
 
 def _components(

@@ -14,18 +14,16 @@ import numpy as np
 
 from medptq.inference.deciding import contrast, decide, in_network_order
 from medptq.inference.interpolating import interpolate
+from medptq.inference.sampling import is_on_grid
 from medptq.inference.sliding import Slab
 from medptq.models.segmentation_model import Interpolated
-from medptq.scans.prepared import AxisMap, PreparedScan
+from medptq.scans.prepared import AxisMap, Prepared
 from medptq.scans.scan import LabelArray
-
-# Network voxels that are off a scan voxel by less than this share of it are on it.
-_ON_GRID = 1e-3
 
 
 def restore(
     slabs: Iterable[Slab],
-    prepared: PreparedScan,
+    prepared: Prepared,
     classes: int,
     interpolated: Interpolated = "outputs",
 ) -> LabelArray:
@@ -44,19 +42,14 @@ def restore(
         centre, as MONAI puts zeros there before it interpolates.
     """
     labels = np.zeros(prepared.scan_shape, np.uint8 if classes <= 256 else np.uint16)
-    if all(_is_on_grid(axis) for axis in prepared.axes):
+    if all(is_on_grid(axis) for axis in prepared.axes):
         _place(slabs, prepared, labels)
     else:
         interpolate(slabs, prepared, labels, interpolated)
     return labels
 
 
-def _is_on_grid(axis: AxisMap) -> bool:
-    stretch = abs(abs(axis.scale) - 1) * axis.length
-    return stretch < _ON_GRID and abs(axis.offset - round(axis.offset)) < _ON_GRID
-
-
-def _place(slabs: Iterable[Slab], prepared: PreparedScan, labels: LabelArray) -> None:
+def _place(slabs: Iterable[Slab], prepared: Prepared, labels: LabelArray) -> None:
     """Write each slab's labels where its voxels lie in the scan."""
     runs = [_on_scan(axis, prepared.scan_shape[axis.scan_axis]) for axis in prepared.axes]
     inside = [network for network, _ in runs]

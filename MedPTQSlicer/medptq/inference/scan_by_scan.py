@@ -10,7 +10,8 @@ from typing import TypeAlias
 
 from medptq.engines.memory import OUT_OF_MEMORY, memory_as_error
 from medptq.engines.protocol import Engine, Precision, Session
-from medptq.errors import EngineError, OutputError, ScanError
+from medptq.errors import EngineError, MedPTQError, ModelError, OutputError, ScanError
+from medptq.inference.batching import windows_at_once
 from medptq.inference.choosing import Candidate, choose
 from medptq.inference.locating import locator
 from medptq.inference.networks import Network, model_of
@@ -79,25 +80,38 @@ def segment_sources(
     """
     results: list[SegmentedScan] = []
     refusal: ScanError | None = None
+    one_window = False
     with locator(pool, reporter) as locate:
 
         def segment(job: Job) -> SegmentedScan:
-            engine = engines[way.engine]
-            with (
-                memory_as_error(f"Segmenting {job[0].shown}"),
-                pool.session(network, engine, way.precision, reporter) as session,
-            ):
-                return _segment_one(network, session, job, way, locate, overwrite, reporter)
+            """Segment a scan; where that fails, with one window at a time, then on the CPU."""
+            nonlocal way, one_window
+            while True:
+                engine = engines[way.engine]
+                windows = 1 if one_window else windows_at_once(model_of(network), engine)
+                try:
+                    with (
+                        memory_as_error(f"Segmenting {job[0].shown}"),
+                        pool.session(network, engine, way.precision, reporter, windows) as session,
+                    ):
+                        return _segment_one(network, session, job, way, locate, overwrite, reporter)
+                except (EngineError, ModelError) as error:
+                    if windows > 1:
+                        one_window = True
+                        if error.code == OUT_OF_MEMORY:
+                            reporter.warn(
+                                "The GPU has not enough free memory for several windows at a time;"
+                                " they are run one by one."
+                            )
+                    elif error.code == OUT_OF_MEMORY and may_leave_gpu:
+                        way = _off_the_gpu(network, engines, way, precision, error, reporter)
+                    else:
+                        raise
+                # Tried again only here, where the error no longer keeps the memory that was held.
 
         for job in reporter.track(jobs, "Segmenting scans"):
             try:
-                try:
-                    results.append(segment(job))
-                except EngineError as error:
-                    if error.code != OUT_OF_MEMORY or not may_leave_gpu:
-                        raise
-                    way = _off_the_gpu(network, engines, way, precision, error, reporter)
-                    results.append(segment(job))
+                results.append(segment(job))
             except ScanError as error:
                 refusal = error
                 if len(jobs) > 1:
@@ -132,13 +146,13 @@ def _off_the_gpu(
     engines: Mapping[str, Engine],
     way: Candidate,
     precision: Precision | None,
-    error: EngineError,
+    error: MedPTQError,
     reporter: Reporter,
 ) -> Candidate:
     """Return the best way on the CPU, where the GPU's memory did not suffice.
 
     Raises:
-        EngineError: The one given: it was the CPU's memory, or no other engine can help.
+        MedPTQError: The one given: it was the CPU's memory, or no other engine can help.
     """
     others = {name: engine for name, engine in engines.items() if not engine.availability().on_gpu}
     if way.engine in others:

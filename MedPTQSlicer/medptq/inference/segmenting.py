@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
 
-from medptq.engines.memory import OUT_OF_MEMORY
+from medptq.engines.memory import OUT_OF_MEMORY, memory_as_error
 from medptq.engines.protocol import Session
 from medptq.errors import EngineError, ScanError
 from medptq.inference.postprocessing import postprocess
 from medptq.inference.restoring import restore
+from medptq.inference.restoring_on_gpu import restore_on_gpu
 from medptq.inference.sliding import Slab, memory_needed, sliding_window
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.scans.prepared import AxisMap, Located, PreparedScan
-from medptq.scans.preprocessing import Locator, Started, prepare
+from medptq.scans.prepared import AxisMap, Located, Prepared
+from medptq.scans.preprocessing import Locator, Started, prepare, prepare_on_gpu
 from medptq.scans.scan import LabelArray, Scan
 
 
@@ -90,7 +91,7 @@ def segment_scan(
         )
     finder = None if locate is None else _TimedLocator(locate)
     started = time.perf_counter()
-    prepared = prepare(scan, model.preprocessing, model.axis_order, finder)
+    prepared = _prepared(model, session, scan, finder)
     prepared_at = time.perf_counter()
     labels, inference = _run(model, session, prepared, reporter)
     postprocess(labels, model.postprocessing)
@@ -128,17 +129,32 @@ def locate_in_scan(
         ModelError: A step on the card is not known.
         EngineError: The network's output cannot be used, or memory does not suffice.
     """
-    prepared = prepare(scan, model.preprocessing, model.axis_order, locate)
+    prepared = _prepared(model, session, scan, locate)
     _, depth, height, width = prepared.array.shape
     own = AxisMap(0, 1.0, 0.0, depth), AxisMap(1, 1.0, 0.0, height), AxisMap(2, 1.0, 0.0, width)
-    in_place = PreparedScan(prepared.array, own, (depth, height, width))
+    in_place = replace(prepared, axes=own, scan_shape=(depth, height, width))
     labels, seconds = _run(model, session, in_place, reporter)
     postprocess(labels, model.postprocessing)
     return Located(labels, prepared.axes, seconds)
 
 
+def _prepared(
+    model: SegmentationModel, session: Session, scan: Scan | Started, locate: Locator | None
+) -> Prepared:
+    """Prepare a scan for a session, where it takes its input."""
+    steps, order, device = model.preprocessing, model.axis_order, session.device
+    if device.type != "cuda":
+        return prepare(scan, steps, order, locate)
+    with memory_as_error("Preparing the scan"):
+        prepared = prepare_on_gpu(scan, steps, order, locate, device)
+        torch.cuda.synchronize(device)  # so that each stage's time is its own
+    # What the steps took is not of the sizes that the windows take.
+    torch.cuda.empty_cache()
+    return prepared
+
+
 def _run(
-    model: SegmentationModel, session: Session, prepared: PreparedScan, reporter: Reporter
+    model: SegmentationModel, session: Session, prepared: Prepared, reporter: Reporter
 ) -> tuple[LabelArray, float]:
     """Return the label map before postprocessing, and the seconds of inference alone."""
     _require_memory(memory_needed(prepared, session, model.classes), session)
@@ -151,7 +167,8 @@ def _run(
             )
         )
         try:
-            return restore(slabs, prepared, model.classes, model.interpolated), slabs.seconds
+            with memory_as_error("Segmenting the scan"):
+                return _labels_of(slabs, model, prepared, session.device), slabs.seconds
         except EngineError as error:
             if error.code != OUT_OF_MEMORY or batch == 1:
                 raise
@@ -161,6 +178,14 @@ def _run(
         reporter.warn(
             f"There was not enough memory for {2 * batch} windows at a time; {batch} are tried."
         )
+
+
+def _labels_of(
+    slabs: Iterable[Slab], model: SegmentationModel, prepared: Prepared, device: torch.device
+) -> LabelArray:
+    if device.type == "cuda":
+        return restore_on_gpu(slabs, prepared, model.classes, model.interpolated, device)
+    return restore(slabs, prepared, model.classes, model.interpolated)
 
 
 class _TimedLocator:

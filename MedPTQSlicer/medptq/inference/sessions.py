@@ -44,9 +44,14 @@ class SessionPool:
 
     @contextlib.contextmanager
     def session(
-        self, network: Network, engine: Engine, precision: Precision, reporter: Reporter
+        self,
+        network: Network,
+        engine: Engine,
+        precision: Precision,
+        reporter: Reporter,
+        windows: int = 1,
     ) -> Iterator[Session]:
-        """Yield a session for the network, which stays open when the block ends.
+        """Yield a session for so many windows at a time, which stays open when the block ends.
 
         Where the block fails by the engine's or the program's own fault, the session is closed
         and not handed out again.
@@ -55,7 +60,7 @@ class SessionPool:
             ModelError: INT8 is asked of a network that was not quantized, or a graph is broken.
             EngineError: The engine cannot run it.
         """
-        request = request_for(network, precision)
+        request = request_for(network, precision, windows)
         key = build_digest(engine, request)
         held = self._held.pop(key, None)
         if held is None:

@@ -22,7 +22,7 @@ from medptq.inference.windows import importance_of, window_positions
 from medptq.models.segmentation_model import Blending
 from medptq.progress import Reporter
 from medptq.scans.patches import pad_to
-from medptq.scans.prepared import PreparedScan
+from medptq.scans.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Slab:
 
 def sliding_window(
     session: Session,
-    prepared: PreparedScan,
+    prepared: Prepared,
     overlap: float,
     classes: int,
     reporter: Reporter,
@@ -74,13 +74,14 @@ def sliding_window(
         EngineError: The output has another shape or is not finite, or memory ran out.
     """
     patch = session.input_shape[2:]
-    array, padding = pad_to(prepared.array, patch, prepared.pad_value)
+    with memory_as_error("Loading the scan"):
+        volume, padding = pad_to(
+            torch.as_tensor(prepared.array, device=session.device), patch, prepared.pad_value
+        )
     crop = [
         slice(low, low + length)
         for (low, _), length in zip(padding, prepared.array.shape[1:], strict=True)
     ]
-    with memory_as_error("Loading the scan"):
-        volume = torch.from_numpy(array).to(session.device)
     if volume.shape[1:] == patch:
         for _ in reporter.track([volume], "Segmenting"):
             values = _run(session, volume[None], classes)[0]
@@ -107,7 +108,7 @@ def sliding_window(
         yield Slab(axis, start, _checked(values[(slice(None), *crop)]))
 
 
-def memory_needed(prepared: PreparedScan, session: Session, classes: int) -> int:
+def memory_needed(prepared: Prepared, session: Session, classes: int) -> int:
     """Return the bytes that :func:`sliding_window` holds beside the network and the scan."""
     patch = session.input_shape[2:]
     lengths = prepared.array.shape[1:]
@@ -187,8 +188,8 @@ def _run(session: Session, windows: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def _checked(values: torch.Tensor) -> torch.Tensor:
-    # A sum is finite only if each term is, and needs no second array.
-    if not math.isfinite(float(values.sum())):
+    # A sum is finite only if each term is, and needs no second array; in FP16 it would overflow.
+    if not math.isfinite(float(values.sum(dtype=torch.float32))):
         raise EngineError(
             "not-finite",
             "The network's output cannot be used",

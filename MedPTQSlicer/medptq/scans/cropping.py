@@ -48,7 +48,7 @@ def nonzero_box(grid: Grid) -> Box | None:
 
 def _box_where(counts: Callable[[FloatArray], NDArray[np.bool_]], grid: Grid) -> Box | None:
     # Plane by plane, so that no mask of the whole scan is made.
-    found = np.array([_extent_of(counts(plane)) for plane in np.moveaxis(grid.array, 1, 0)])
+    found = np.array([_extent_in_plane(counts(plane)) for plane in np.moveaxis(grid.array, 1, 0)])
     planes = np.flatnonzero(found[:, 1] > 0)
     if not planes.size:
         return None
@@ -76,16 +76,14 @@ def located_box(
         the box is outside of the grid; None if nothing was found.
     """
     mask = found.labels > 0 if labels is None else np.isin(found.labels, labels)
-    # Seen along D and along H; what is seen along W takes longer and adds nothing.
-    from_above, from_front = (np.logical_or.reduce(mask, axis) for axis in (0, 1))
-    hits = from_front.any(axis=1), from_above.any(axis=1), from_front.any(axis=0)
-    if not hits[0].any():
+    extent = extent_of(mask)
+    if extent[0].stop == 0:
         return None
     edges = {}
-    for axis, hit in zip(found.axes, map(np.flatnonzero, hits), strict=True):
+    for axis, along in zip(found.axes, extent, strict=True):
         # The outer edges of the box, in voxels of the scan.
         edges[axis.scan_axis] = [
-            axis.offset + axis.scale * edge for edge in (hit[0] - 0.5, hit[-1] + 0.5)
+            axis.offset + axis.scale * (edge - 0.5) for edge in (along.start, along.stop)
         ]
     box = []
     for axis in grid.axes:
@@ -103,7 +101,22 @@ def located_box(
     return box
 
 
-def _extent_of(plane: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+def extent_of(array: NDArray[np.integer | np.bool_]) -> tuple[slice, slice, slice]:
+    """Return where a label map or a mask is not all 0, empty slices if it is.
+
+    For one label it takes a tenth of the time of ``scipy.ndimage.find_objects``.
+    """
+    # Seen along the first axis and the second; what is seen along the third takes longer and adds
+    # nothing.
+    from_above, from_front = (np.bitwise_or.reduce(array, axis) != 0 for axis in (0, 1))
+    k, j, i = (
+        slice(int(hit.argmax()), len(hit) - int(hit[::-1].argmax())) if hit.any() else slice(0, 0)
+        for hit in (from_front.any(axis=1), from_above.any(axis=1), from_front.any(axis=0))
+    )
+    return k, j, i
+
+
+def _extent_in_plane(plane: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return the first and past-the-last row and column of a mask [C, H, W]; zeros if empty."""
     rows = np.flatnonzero(plane.any(axis=(0, 2)))
     columns = np.flatnonzero(plane.any(axis=(0, 1)))

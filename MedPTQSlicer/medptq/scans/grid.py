@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from medptq.scans.geometry import closest_axes
+from medptq.scans.linear import interpolated, interpolated_on_gpu
 from medptq.scans.monai_spacing import monai_placement
 from medptq.scans.prepared import AxisMap
 from medptq.scans.scan import FloatArray, Scan
-from medptq.scans.spline import separate_axis, stretch
-from medptq.threads import in_shares
+from medptq.scans.spline import separate_axis, stretch, stretch_on_gpu
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 AxisOrder: TypeAlias = Literal["IJK", "KJI"]
 Interpolation: TypeAlias = Literal["linear", "cubic", "nearest"]
@@ -43,6 +47,8 @@ class Grid:
     Attributes:
         axis_order: Whether the network's D runs along the image's I axis or along its K axis.
         array: float32 [C, D, H, W], not always contiguous.
+        on_gpu: What was the array, once it is on a GPU: from then on it can only be resampled, and
+            its intensities changed, as :func:`medptq.scans.steps.runs_on_gpu` says.
         axes: Where D, H and W lie in the scan.
         pad_value: What surrounds it where it is smaller than a patch; None for each channel's
             minimum.
@@ -54,6 +60,7 @@ class Grid:
         self.axis_order = axis_order
         self._lent = scan.array
         self.pad_value: float | None = None
+        self.on_gpu: Tensor | None = None
         self.array: FloatArray = scan.array.transpose(0, *(1 + axis for axis in order))
         self.axes = _triple([AxisMap(axis, 1.0, 0.0, scan.shape[axis]) for axis in order])
 
@@ -73,11 +80,29 @@ class Grid:
         """Return the array in C order, copied only if it is not."""
         return self.array if self.array.flags.c_contiguous else _copied(self.array)
 
-    def own(self) -> FloatArray:
-        """Return the array for writing to, copied if it is memory that others read."""
-        if np.may_share_memory(self.array, self._lent):
+    def own(self) -> Tensor:
+        """Return the voxels for writing to, copied if they are memory that others read."""
+        import torch
+
+        if self.on_gpu is not None:
+            return self.on_gpu
+        # PyTorch has no arrays that run backwards.
+        if np.may_share_memory(self.array, self._lent) or min(self.array.strides) < 0:
             self.array = _copied(self.array)
-        return self.array
+        return torch.from_numpy(self.array)
+
+    def move_to(self, device: torch.device) -> Tensor:
+        """Put the voxels on a GPU, as a contiguous copy, if they are not there already."""
+        import torch
+
+        if self.on_gpu is None:
+            # As they lie in memory; they are turned over there.
+            flipped = tuple(n for n, stride in enumerate(self.array.strides) if stride < 0)
+            forwards = torch.from_numpy(np.flip(self.array, flipped))
+            self.array = np.empty((len(self.array), 0, 0, 0), dtype=np.float32)
+            moved = forwards.to(device, copy=True)
+            self.on_gpu = (moved.flip(flipped) if flipped else moved).contiguous()
+        return self.on_gpu
 
     def branch(self) -> Grid:
         """Return another grid that starts where this one is, without a copy.
@@ -183,21 +208,15 @@ class Grid:
         ]
         if tuple(size) == self.size:
             return
-        self.array = stretch(self.array, size, separate_axis(old, spacing) if separate else None)
+        axis = separate_axis(old, spacing) if separate else None
+        if self.on_gpu is not None:
+            self.on_gpu = stretch_on_gpu(self.on_gpu, size, axis)
+        else:
+            self.array = stretch(self.array, size, axis)
         back = separate_axis(spacing, old) if separate else None
         steps = [axis.length / length for axis, length in zip(self.axes, size, strict=True)]
-        self.axes = _triple(
-            [
-                replace(
-                    axis,
-                    scale=axis.scale * step,
-                    offset=axis.offset + axis.scale * (0.5 * step - 0.5),
-                    length=length,
-                    nearest=n == back,
-                )
-                for n, (axis, step, length) in enumerate(zip(self.axes, steps, size, strict=True))
-            ]
-        )
+        self._move_axes(steps, _from_edges(steps), size)
+        self.axes = _triple([replace(axis, nearest=n == back) for n, axis in enumerate(self.axes)])
 
     def _resample(
         self,
@@ -216,10 +235,18 @@ class Grid:
         )
         if tuple(size) == self.size and moved < _UNMOVED:
             return
-        if interpolation == "linear":
-            self.array = _interpolated(self.array, steps, firsts, size)
+        if self.on_gpu is not None:
+            self.on_gpu = interpolated_on_gpu(self.on_gpu, steps, firsts, size)
+        elif interpolation == "linear":
+            self.array = interpolated(self.array, steps, firsts, size)
         else:
             self._resample_with_itk(steps, firsts, size, _INTERPOLATORS[interpolation])
+        self._move_axes(steps, firsts, size)
+
+    def _move_axes(
+        self, steps: Sequence[float], firsts: Sequence[float], size: Sequence[int]
+    ) -> None:
+        """Note that there is a voxel every ``steps`` old ones now, the first at ``firsts``."""
         self.axes = _triple(
             [
                 replace(
@@ -270,69 +297,6 @@ def _copied(array: FloatArray) -> FloatArray:
     for h in range(array.shape[2]):
         copied[:, :, h] = array[:, :, h]
     return copied
-
-
-def _interpolated(
-    array: FloatArray, steps: Sequence[float], firsts: Sequence[float], size: Sequence[int]
-) -> FloatArray:
-    """Interpolate linearly, one axis after the other, as :meth:`Grid._resample` says.
-
-    Several times as fast as ITK: it works on planes that fit the cache, and each of the old planes
-    is stretched along H and W once.
-    """
-    d, h, w = (
-        _Neighbours.of(step, first, new, old)
-        for step, first, new, old in zip(steps, firsts, size, array.shape[1:], strict=True)
-    )
-    result = np.empty((len(array), *size), dtype=np.float32)
-    for volume, target in zip(array, result, strict=True):
-
-        def stretch(share: range, volume: FloatArray = volume, target: FloatArray = target) -> None:
-            planes: dict[int, FloatArray] = {}
-            for place in share:
-                lower, upper, plane = d.lower[place], d.upper[place], target[place]
-                planes = {
-                    n: planes[n] if n in planes else w.between(h.between(volume[n], 0), 1)
-                    for n in (lower, upper)
-                }
-                np.subtract(planes[upper], planes[lower], out=plane)
-                plane *= d.share[place]
-                plane += planes[lower]
-
-        in_shares(stretch, len(target))
-    return result
-
-
-@dataclass(frozen=True)
-class _Neighbours:
-    """For each new voxel along an axis, the old ones beside it.
-
-    Attributes:
-        lower: Index of the one before it.
-        upper: Index of the one after it.
-        share: How far it is from ``lower`` to ``upper``, from 0 to 1, float32.
-    """
-
-    lower: NDArray[np.intp]
-    upper: NDArray[np.intp]
-    share: FloatArray
-
-    @classmethod
-    def of(cls, step: float, first: float, new: int, old: int) -> _Neighbours:
-        """Place ``new`` voxels every ``step`` of ``old`` ones, from the place ``first`` on."""
-        places = np.clip(np.arange(new) * step + first, 0, old - 1)
-        lower = np.minimum(places.astype(np.intp), max(old - 2, 0))
-        upper = np.minimum(lower + 1, old - 1)
-        return cls(lower, upper, (places - lower).astype(np.float32))
-
-    def between(self, plane: FloatArray, axis: int) -> FloatArray:
-        """Interpolate a plane [H, W] along one of its axes."""
-        lower = plane.take(self.lower, axis)
-        result = plane.take(self.upper, axis)
-        result -= lower
-        result *= self.share[:, np.newaxis] if axis == 0 else self.share
-        result += lower
-        return result
 
 
 def _triple(axes: list[AxisMap]) -> tuple[AxisMap, AxisMap, AxisMap]:

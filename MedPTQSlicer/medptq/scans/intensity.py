@@ -1,13 +1,15 @@
-"""Changes of intensity, each in place on a float32 array [C, D, H, W] and channel by channel.
+"""Changes of intensity, each in place on a float32 tensor [C, D, H, W] and channel by channel.
 
-Sums of more than a row are taken in double precision, and plane by plane: a CT has 10^8 voxels,
-too many for single precision and too many for a temporary array in double precision.
+The tensor may be a NumPy array's memory, or lie on a GPU. Sums of more than a row are taken in
+double precision, and those of changed voxels plane by plane: a CT has 10^8 voxels, too many for
+single precision and too many for another array in double precision.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,19 +18,22 @@ from numpy.typing import NDArray
 from medptq.errors import ScanError
 from medptq.scans.scan import FloatArray
 
+if TYPE_CHECKING:  # reading a scan must not import PyTorch
+    from torch import Tensor
+
 # Voxels that are looked at to see where in the range of intensities a percentile lies.
 _SAMPLE = 1 << 14
 
 
-def clip(array: FloatArray, low: float, high: float) -> None:
+def clip(voxels: Tensor, low: float, high: float) -> None:
     """Limit the intensities to the range from ``low`` to ``high``."""
-    np.clip(array, np.float32(low), np.float32(high), out=array)
+    voxels.clamp_(low, high)
 
 
-def clip_percentiles(array: FloatArray, low: float, high: float) -> None:
-    """Limit each channel to its own percentiles ``low`` and ``high``, from 0 to 100."""
-    for channel in array:
-        lowest, highest = percentiles(channel, (low, high))
+def clip_percentiles(voxels: Tensor, low: float, high: float) -> None:
+    """Limit each channel to its own percentiles ``low`` and ``high``, from 0 to 100; on a CPU."""
+    for channel in voxels:
+        lowest, highest = percentiles(channel.numpy(), (low, high))
         clip(channel, lowest, highest)
 
 
@@ -90,27 +95,26 @@ def _between(
     ]
 
 
-def scale(array: FloatArray, factor: float, offset: float) -> None:
+def scale(voxels: Tensor, factor: float, offset: float) -> None:
     """Multiply by ``factor`` and add ``offset``."""
-    array *= np.float32(factor)
-    array += np.float32(offset)
+    voxels.mul_(factor).add_(offset)
 
 
-def scale_range(array: FloatArray, before: tuple[float, float], after: tuple[float, float]) -> None:
+def scale_range(voxels: Tensor, before: tuple[float, float], after: tuple[float, float]) -> None:
     """Map the range ``before`` linearly to the range ``after``."""
     factor = (after[1] - after[0]) / (before[1] - before[0])
     # Shifted first, because the offset of a far-off range would eat up single precision.
-    array -= np.float32(before[0])
-    scale(array, factor, after[0])
+    voxels.sub_(before[0])
+    scale(voxels, factor, after[0])
 
 
-def minmax(array: FloatArray, to: tuple[float, float]) -> None:
+def minmax(voxels: Tensor, to: tuple[float, float]) -> None:
     """Map each channel's smallest and largest intensity to the range ``to``.
 
     Raises:
         ScanError: A channel has the same intensity everywhere (``constant``).
     """
-    for channel in array:
+    for channel in voxels:
         low, high = float(channel.min()), float(channel.max())
         if low == high:
             raise _constant()
@@ -136,44 +140,48 @@ def background_of(array: FloatArray) -> NDArray[np.bool_]:
     return background
 
 
-def zscore(
-    array: FloatArray, *, nonzero: bool, background: NDArray[np.bool_] | None = None
-) -> None:
+def zscore(voxels: Tensor, *, nonzero: bool, background: NDArray[np.bool_] | None = None) -> None:
     """Shift and scale each channel to mean 0 and standard deviation 1.
 
     Args:
-        array: The intensities.
+        voxels: The intensities.
         nonzero: Take the voxels at 0 for background: they do not count, and stay at 0.
         background: Take these voxels for background, [D, H, W]; they are 0.
 
     Raises:
         ScanError: A channel has the same intensity everywhere (``constant``).
     """
-    for channel in array:
-        # Row by row in single precision, at twice the speed, and the rows in double.
-        if background is not None:
-            count = channel.size - int(np.count_nonzero(background))
+    import torch
+
+    mask = None if background is None else torch.from_numpy(background).to(voxels.device)
+
+    def empty_of(plane: Tensor, place: int) -> Tensor | None:
+        if mask is not None:
+            return mask[place]
+        return plane == 0 if nonzero else None
+
+    for channel in voxels:
+        if mask is not None:
+            count = int(mask.numel() - torch.count_nonzero(mask))
         else:
-            count = int(np.count_nonzero(channel)) if nonzero else channel.size
-        total = sum(float(plane.sum(axis=1).sum(dtype=np.float64)) for plane in channel)
-        mean = total / max(count, 1)
-        squares = 0.0
-        for n, plane in enumerate(channel):
-            moved = plane - np.float32(mean)
-            if background is not None:
-                moved[background[n]] = 0.0
-            elif nonzero:
-                moved[plane == 0] = 0.0
-            squares += float(np.einsum("hw,hw->h", moved, moved).sum(dtype=np.float64))
-        deviation = float(np.sqrt(squares / max(count, 1)))
+            count = int(torch.count_nonzero(channel)) if nonzero else channel.numel()
+        # Row by row in single precision, at twice the speed, and the rows in double.
+        mean = float(channel.sum(dim=2).sum(dtype=torch.float64)) / max(count, 1)
+        squares = torch.zeros((), dtype=torch.float64, device=channel.device)
+        for place, plane in enumerate(channel):
+            moved = plane - mean
+            empty = empty_of(plane, place)
+            if empty is not None:
+                moved.masked_fill_(empty, 0.0)
+            squares += moved.square_().sum(dim=1).sum(dtype=torch.float64)
+        deviation = math.sqrt(float(squares) / max(count, 1))
         if deviation <= np.finfo(np.float32).eps * abs(mean):
             raise _constant()
-        for n, plane in enumerate(channel):
-            empty = background[n] if background is not None else plane == 0 if nonzero else None
-            plane -= np.float32(mean)
-            plane /= np.float32(deviation)
+        for place, plane in enumerate(channel):
+            empty = empty_of(plane, place)
+            plane.sub_(mean).div_(deviation)
             if empty is not None:
-                plane[empty] = 0.0
+                plane.masked_fill_(empty, 0.0)
 
 
 def _constant() -> ScanError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,6 +15,12 @@ from medptq.progress import Reporter
 from medptq.scans.prepared import PreparedScan
 from medptq.scans.scan import FloatArray
 from medptq.scans.sources import ScanSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Margins: TypeAlias = tuple[tuple[int, int], ...]
+"""Voxels that were added before and after, along D, H and W."""
 
 _FOREGROUND_SHARE = 0.75
 _COARSE = 64  # voxels along an axis on which foreground is told from background
@@ -103,15 +110,27 @@ def sample_patches(
         )
 
 
+@overload
 def pad_to(
     array: FloatArray, size: tuple[int, int, int], value: float | None = None
-) -> tuple[FloatArray, tuple[tuple[int, int], ...]]:
+) -> tuple[FloatArray, Margins]: ...
+
+
+@overload
+def pad_to(
+    array: Tensor, size: tuple[int, int, int], value: float | None = None
+) -> tuple[Tensor, Margins]: ...
+
+
+def pad_to(
+    array: FloatArray | Tensor, size: tuple[int, int, int], value: float | None = None
+) -> tuple[FloatArray | Tensor, Margins]:
     """Pad an array that is smaller than a patch, evenly on both sides.
 
     Calibration and inference both pad by this, so that the network is calibrated on what it sees.
 
     Args:
-        array: float32 [C, D, H, W].
+        array: float32 [C, D, H, W], NumPy's or on any device.
         size: Voxels (D, H, W) that it must have at least.
         value: What is put around it; None for each channel's minimum.
 
@@ -124,8 +143,15 @@ def pad_to(
     if not any(added):
         return array, margins
     shape = [had + more for had, more in zip(array.shape[1:], added, strict=True)]
-    padded = np.empty((len(array), *shape), dtype=array.dtype)
-    padded[:] = array.min(axis=(1, 2, 3), keepdims=True) if value is None else value
+    padded: Any
+    around: Any
+    if isinstance(array, np.ndarray):
+        padded = np.empty((len(array), *shape), dtype=array.dtype)
+        around = array.min(axis=(1, 2, 3), keepdims=True)
+    else:
+        padded = array.new_empty((len(array), *shape))
+        around = array.amin(dim=(1, 2, 3), keepdim=True)
+    padded[:] = around if value is None else value
     inner = (
         slice(before, before + had)
         for (before, _), had in zip(margins, array.shape[1:], strict=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from medptq.scans.scan import FloatArray, LabelArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,26 @@ class PreparedScan:
     axes: tuple[AxisMap, AxisMap, AxisMap]
     scan_shape: tuple[int, int, int]
     pad_value: float | None = None
+
+
+@dataclass(frozen=True)
+class PreparedOnGpu:
+    """What goes into the network, on a GPU already; see :class:`PreparedScan`.
+
+    Attributes:
+        array: float32 [C, D, H, W], contiguous.
+        axes: For D, H and W, where they lie in the scan.
+        scan_shape: Voxels of the scan along (K, J, I).
+        pad_value: What surrounds it where it is smaller than a patch.
+    """
+
+    array: Tensor
+    axes: tuple[AxisMap, AxisMap, AxisMap]
+    scan_shape: tuple[int, int, int]
+    pad_value: float | None = None
+
+
+Prepared: TypeAlias = PreparedScan | PreparedOnGpu
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medptq.scans.scan import FloatArray
+
+if TYPE_CHECKING:  # reading a scan must not import PyTorch
+    from torch import Tensor
 
 # Where voxels are longer along one axis than along another by more than this, nnU-Net takes the
 # nearest plane along it.
@@ -60,6 +64,23 @@ def stretch(array: FloatArray, size: Sequence[int], separate: int | None) -> Flo
     return result
 
 
+def stretch_on_gpu(voxels: Tensor, size: Sequence[int], separate: int | None) -> Tensor:
+    """Do what :func:`stretch` does on a tensor's device; it differs by rounding."""
+    import torch
+
+    if separate is not None:
+        old, new = voxels.shape[1 + separate], size[separate]
+        nearest = torch.from_numpy(_nearest(old, new)).to(voxels.device)
+        voxels = voxels.index_select(1 + separate, nearest)
+    # Channels, and with ``separate`` planes, keep to their own intensities.
+    within = [1 + n for n in range(3) if n != separate]
+    low, high = voxels.amin(dim=within, keepdim=True), voxels.amax(dim=within, keepdim=True)
+    for dim in within:
+        weights = torch.from_numpy(_weights(voxels.shape[dim], size[dim - 1])).to(voxels.device)
+        voxels = (voxels.movedim(dim, -1) @ weights.T).movedim(-1, dim)
+    return voxels.clamp(low, high).contiguous()
+
+
 def _stretch_volume(volume: FloatArray, target: FloatArray) -> None:
     d, h, w = map(_weights, volume.shape, target.shape)
     planes = np.empty((len(volume), *target.shape[1:]), dtype=np.float32)
@@ -72,10 +93,8 @@ def _stretch_volume(volume: FloatArray, target: FloatArray) -> None:
 def _stretch_planes(volume: FloatArray, target: FloatArray) -> None:
     """Stretch each plane across the first axis, and take the nearest of them along it."""
     h, w = map(_weights, volume.shape[1:], target.shape[1:])
-    places = (np.arange(len(target)) + 0.5) * (len(volume) / len(target)) - 0.5
-    nearest = np.clip(np.floor(places + 0.5), 0, len(volume) - 1).astype(np.intp)
     previous = -1
-    for place, index in enumerate(nearest):
+    for place, index in enumerate(_nearest(len(volume), len(target))):
         if index == previous:
             target[place] = target[place - 1]
         else:
@@ -86,6 +105,13 @@ def _stretch_planes(volume: FloatArray, target: FloatArray) -> None:
                 out=target[place],
             )
         previous = index
+
+
+def _nearest(old: int, new: int) -> NDArray[np.intp]:
+    """Return the old plane that lies nearest to each new one."""
+    places = (np.arange(new) + 0.5) * (old / new) - 0.5
+    nearest: NDArray[np.intp] = np.clip(np.floor(places + 0.5), 0, old - 1).astype(np.intp)
+    return nearest
 
 
 @functools.lru_cache(maxsize=8)
