@@ -8,7 +8,7 @@ from typing import Any
 
 from MedPTQSlicerLib import scansText
 from MedPTQSlicerLib.jobs import Job
-from MedPTQSlicerLib.jobView import JobView
+from MedPTQSlicerLib.jobSection import JobSection
 from MedPTQSlicerLib.logic import MedPTQLogic
 from MedPTQSlicerLib.parameterNode import Observer, PanelState, ScanSource
 from MedPTQSlicerLib.scanFolder import ScanFolder
@@ -16,13 +16,13 @@ from MedPTQSlicerLib.selection import Selection
 from MedPTQSlicerLib.volumeList import VolumeList
 
 
-class CalibrateSection:
+class CalibrateSection(JobSection):
     """Chooses scans, says what was found, and calibrates in the background.
 
     Args:
-        ui: The panel's widgets; those whose names begin with ``calibrate`` are used.
-        logic: Does the work.
-        selection: The model that is calibrated.
+        ui: See :class:`JobSection`.
+        logic: Likewise.
+        selection: Likewise.
         notify: Tells the user that it is done, wherever they are in Slicer.
     """
 
@@ -31,13 +31,8 @@ class CalibrateSection:
     def __init__(
         self, ui: Any, logic: MedPTQLogic, selection: Selection, notify: Callable[[str], None]
     ) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._selection = selection
+        super().__init__(ui, logic, selection, ui.calibrateProgress)
         self._notify = notify
-        self._state: PanelState | None = None
-        self._forget: Callable[[], None] = lambda: None
-        self._view = JobView(ui.calibrateProgress)
         self._folder = ScanFolder(ui.calibrateFolder, logic, self._onFolderChanged)
         self._volumes = VolumeList(ui.calibrateVolumes, self.update)
         ui.calibrateStart.connect("clicked(bool)", self._onStart)
@@ -64,17 +59,8 @@ class CalibrateSection:
 
     def cleanup(self) -> None:
         """Let go of what runs; a calibration goes on."""
-        self._volumes.exit()
-        self._folder.stop()
-        self._forget()
-        self._view.clear()
-
-    def attach(self, job: Job[Any]) -> None:
-        """Show a calibration that runs, and what comes of it."""
-        self._forget()
-        self._view.watch(job)
-        self._forget = job.observe(finished=self._onFinished)
-        self.update()
+        self.exit()
+        super().cleanup()
 
     def update(self) -> None:
         """Show what the scene's choices, the model and the scans allow."""

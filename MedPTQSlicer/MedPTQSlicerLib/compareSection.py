@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ from MedPTQSlicerLib import compareSegmentations
 from MedPTQSlicerLib.compareModes import Shown
 from MedPTQSlicerLib.compareResults import CompareResults
 from MedPTQSlicerLib.compareShow import CompareShow
+from MedPTQSlicerLib.compareViews import CompareViews
 from MedPTQSlicerLib.comparisonTables import addComparison
 from MedPTQSlicerLib.jobs import Job
-from MedPTQSlicerLib.jobView import JobView
+from MedPTQSlicerLib.jobSection import JobSection
 from MedPTQSlicerLib.logic import MedPTQLogic
+from MedPTQSlicerLib.nodeSelector import chooseNoneAfterDeletion
 from MedPTQSlicerLib.notifying import notify
 from MedPTQSlicerLib.parameterNode import CompareView, PanelState
 from MedPTQSlicerLib.selection import Selection
@@ -25,34 +26,24 @@ if TYPE_CHECKING:
 _REPORT_FOLDER = "MedPTQSlicer/ReportFolder"  # of the user's settings
 
 
-class CompareSection:
-    """Compares in the background, then shows FP32 and INT8 in a layout of their own.
-
-    Args:
-        ui: The panel's widgets; those whose names begin with ``compare`` are used.
-        logic: Does the work.
-        selection: The model that is compared.
-    """
+class CompareSection(JobSection):
+    """Compares in the background, then shows FP32 and INT8 in a layout of their own."""
 
     KIND = "compare"
 
     def __init__(self, ui: Any, logic: MedPTQLogic, selection: Selection) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._selection = selection
-        self._state: PanelState | None = None
-        self._forget: Callable[[], None] = lambda: None
+        super().__init__(ui, logic, selection, ui.compareProgress)
         self._result: ComparisonResult | None = None
         self._show: CompareShow | None = None
         self._isEntered = False
         self._isWaiting = False  # for the panel to be opened, to show the result
-        self._view = JobView(ui.compareProgress)
         self._results = CompareResults(ui, self._onPlace, self._onVisible)
         self._radios = {
             Shown.SIDE_BY_SIDE: ui.compareSideBySide,
             Shown.BOTH: ui.compareBoth,
             Shown.DISAGREEMENT: ui.compareDisagreement,
         }
+        chooseNoneAfterDeletion(ui.compareReference)
         ui.compareButton.connect("clicked(bool)", self._onCompare)
         ui.compareLeaveButton.connect("clicked(bool)", self._onLeave)
         ui.compareBlink.connect("clicked(bool)", self._onBlink)
@@ -93,16 +84,8 @@ class CompareSection:
 
     def cleanup(self) -> None:
         """Leave the views, and let go of what runs; it goes on."""
-        self._forget()
-        self._view.clear()
+        super().cleanup()
         self._drop()
-
-    def attach(self, job: Job[Any]) -> None:
-        """Show a comparison that runs, and what comes of it."""
-        self._forget()
-        self._view.watch(job)
-        self._forget = job.observe(finished=self._onFinished)
-        self.update()
 
     def update(self) -> None:
         """Show what the scene's choices and the model allow."""
@@ -134,7 +117,8 @@ class CompareSection:
     def _onCompare(self, *_: object) -> None:
         state, model = self._state, self._selection.model
         if state is not None and model is not None and state.inputVolume is not None:
-            self.attach(self._logic.compare(state.inputVolume, model.id))
+            reference = state.compareReference
+            self.attach(self._logic.compare(state.inputVolume, model.id, reference=reference))
 
     def _onFinished(self, job: Job[ComparisonResult]) -> None:
         if job.result is not None:
@@ -244,9 +228,10 @@ class CompareSection:
 
         tables = addComparison(slicer.mrmlScene, result.report)
         self._result = result
-        self._show = CompareShow(
+        views = CompareViews(
             slicer.mrmlScene, result, tables, self._onClosed, self._results.chooseRow
         )
+        self._show = CompareShow(views)
         self._results.fill(result)
         self._ui.compareChart.clear()
         self._ui.compareChart.addItems([chart.GetTitle() for chart in tables.charts])

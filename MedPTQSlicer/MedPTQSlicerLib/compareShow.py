@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 from MedPTQSlicerLib.compareModes import Shown
 from MedPTQSlicerLib.compareViews import CompareViews
-from MedPTQSlicerLib.comparisonTables import ComparisonNodes
-
-if TYPE_CHECKING:
-    from slicer import vtkMRMLScene
-
-    from MedPTQSlicerLib.comparing import ComparisonResult
 
 _BLINK_MS = 350  # for each of the two; slower than the three flashes a second that harm some
 
 
 class CompareShow:
-    """Shows one comparison; see :class:`MedPTQSlicerLib.compareViews.CompareViews`.
+    """Shows one comparison, for as long as its views are shown.
 
     Args:
-        scene: The scene.
-        comparison: What is compared.
-        tables: Its tables and charts, in the scene.
-        closed: Called when the views were left without :meth:`leave`, with the reason.
-        rowChosen: Called with the row of the structures' table that the user selects.
+        views: The comparison's views; they may be left without :meth:`leave`.
+
+    Attributes:
+        views: See above.
     """
 
-    def __init__(
-        self,
-        scene: vtkMRMLScene,
-        comparison: ComparisonResult,
-        tables: ComparisonNodes,
-        closed: Callable[[str], None],
-        rowChosen: Callable[[int], None],
-    ) -> None:
+    def __init__(self, views: CompareViews) -> None:
         import qt
 
-        self._closed = closed
-        self.views = CompareViews(scene, comparison, tables, self._onClosed, rowChosen)
+        self.views = views
         self._surfaces: Iterator[None] = iter(())
         self._blinked: Literal["fp32", "int8"] = "fp32"
         self._blinkTimer = qt.QTimer()
@@ -70,7 +55,7 @@ class CompareShow:
 
     def pause(self) -> None:
         """Stop to blink, and show what is shown otherwise."""
-        if self._blinkTimer.isActive():
+        if self._blinkTimer.isActive() and self.views.isShown:
             self._blinkTimer.stop()
             self.views.show(Shown.BOTH)
 
@@ -84,13 +69,12 @@ class CompareShow:
         self._surfaceTimer.stop()
 
     def _onBlink(self) -> None:
+        if not self.views.isShown:
+            self._stop()
+            return
         self._blinked = "int8" if self._blinked == "fp32" else "fp32"
         self.views.showAlone(self._blinked)
 
     def _onSurface(self) -> None:
-        if next(self._surfaces, self) is self:
+        if not self.views.isShown or next(self._surfaces, self) is self:
             self._surfaceTimer.stop()
-
-    def _onClosed(self, reason: str) -> None:
-        self._stop()
-        self._closed(reason)

@@ -42,6 +42,7 @@ def summaryText(report: Report) -> str:
     parts = [
         _timesText(best.timesFaster, "faster", "slower"),
         "" if best.dice is None else f"Dice to FP32 {formats.share(best.dice)}",
+        _referenceText(best, baseline),
         _timesText(_timesSmaller(best, baseline), "smaller", "larger"),
     ]
     figures = ", ".join(part for part in parts if part)
@@ -99,6 +100,13 @@ def _nameOf(label: int, names: Mapping[int, str]) -> str:
 
 def _dice(figures: ClassFigures) -> float:
     return 1.0 if figures.dice is None else figures.dice
+
+
+def _referenceText(engine: EngineFigures, baseline: EngineFigures) -> str:
+    if engine.referenceDice is None:
+        return ""
+    found, before = formats.share(engine.referenceDice), formats.share(baseline.referenceDice)
+    return f"Dice to the reference {found} (FP32 {before})"
 
 
 def _timesSmaller(engine: EngineFigures, baseline: EngineFigures) -> float | None:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from medptq.errors import OutputError
 from medptq.models.card import Card, labels_of
 from medptq.scans.scan import LabelArray
+from MedPTQSlicerLib.geometry import ijkToWorld
 from MedPTQSlicerLib.jobFolder import JobFolder
 from MedPTQSlicerLib.labelMapFile import readLabelMapSteps
 from MedPTQSlicerLib.labelsToSegmentation import addSegmentation
+from MedPTQSlicerLib.nrrd import writeNrrdSteps
+from MedPTQSlicerLib.referenceLabels import referenceLabels
 from MedPTQSlicerLib.sceneWatch import requireInScene
 from MedPTQSlicerLib.segmenting import titleOf
 from MedPTQSlicerLib.volumeToScan import writeScanSteps
@@ -58,7 +61,11 @@ class ComparisonResult:
 
 
 def compareSteps(
-    client: WorkerClient, card: Card, model: str, volumeNode: vtkMRMLScalarVolumeNode
+    client: WorkerClient,
+    card: Card,
+    model: str,
+    volumeNode: vtkMRMLScalarVolumeNode,
+    referenceNode: vtkMRMLSegmentationNode | None,
 ) -> Steps[ComparisonResult]:
     """Run FP32 and INT8 on a volume, measure both, and add both segmentations.
 
@@ -67,17 +74,27 @@ def compareSteps(
         card: The model's.
         model: The model's id; it must have an INT8 twin.
         volumeNode: The volume; nothing is added if it leaves the scene in the meantime.
+        referenceNode: A segmentation of the same structures, by name, to hold both against.
+
+    Raises:
+        ScanError: See :func:`MedPTQSlicerLib.volumeToScan.writeScanSteps` and
+            :func:`MedPTQSlicerLib.referenceLabels.referenceLabels`.
     """
     with contextlib.ExitStack() as onFailure:
         folder = JobFolder()
         onFailure.callback(folder.close)
-        scan, output = folder.path / "scan.nrrd", folder.path / "report"
+        files, output = {"scan": folder.path / "scan.nrrd"}, folder.path / "report"
         yield "Handing over the volume"
-        yield from writeScanSteps(volumeNode, scan)
+        yield from writeScanSteps(volumeNode, files["scan"])
+        if referenceNode is not None:
+            files["reference"] = folder.path / "reference.nrrd"
+            reference = referenceLabels(referenceNode, volumeNode, labels_of(card))
+            yield from writeNrrdSteps(reference, ijkToWorld(volumeNode), files["reference"])
         report: Mapping[str, Any] = yield client.request(
-            "compare", model=model, scan=str(scan), output=str(output)
+            "compare", model=model, output=output, **files
         )
-        scan.unlink(missing_ok=True)
+        for file in files.values():
+            file.unlink(missing_ok=True)
         yield "Loading the segmentations"
         fp32 = yield from readLabelMapSteps(output / "fp32.nii.gz")
         int8 = yield from readLabelMapSteps(output / "int8.nii.gz")

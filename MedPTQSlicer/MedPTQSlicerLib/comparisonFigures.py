@@ -22,6 +22,8 @@ class ClassFigures:
         surfaceDice: Normalized surface Dice of the two.
         fp32ReferenceDice: Dice of FP32 and the reference segmentation, if one was given.
         int8ReferenceDice: Dice of INT8 and the reference segmentation, likewise.
+        fp32ReferenceSurfaceDice: Normalized surface Dice of the same.
+        int8ReferenceSurfaceDice: Likewise.
         largestMm3: Volume of the largest connected piece that differs, in mm³; 0 if none does.
         largestCentre: Index (k, j, i) of a voxel in the middle of that piece.
     """
@@ -33,6 +35,8 @@ class ClassFigures:
     surfaceDice: float | None
     fp32ReferenceDice: float | None
     int8ReferenceDice: float | None
+    fp32ReferenceSurfaceDice: float | None
+    int8ReferenceSurfaceDice: float | None
     largestMm3: float | None
     largestCentre: tuple[int, int, int] | None
 
@@ -50,6 +54,7 @@ class EngineFigures:
         sizeMb: The network's file, in MB.
         memoryMb: Peak memory of the process, in MB.
         dice: Mean Dice to the baseline.
+        referenceDice: Mean Dice to the reference segmentation, if one was given.
         timesFaster: How many times faster a patch is than in the baseline.
     """
 
@@ -61,6 +66,7 @@ class EngineFigures:
     sizeMb: float | None
     memoryMb: float | None
     dice: float | None
+    referenceDice: float | None
     timesFaster: float | None
 
 
@@ -89,6 +95,8 @@ def classFigures(report: Report) -> tuple[ClassFigures, ...]:
             surfaceDice=_perClass(int8, "nsd_vs_fp32").get(name),
             fp32ReferenceDice=_perClass(fp32, "dice_vs_reference").get(name),
             int8ReferenceDice=_perClass(int8, "dice_vs_reference").get(name),
+            fp32ReferenceSurfaceDice=_perClass(fp32, "nsd_vs_reference").get(name),
+            int8ReferenceSurfaceDice=_perClass(int8, "nsd_vs_reference").get(name),
             largestMm3=largest["voxels"] * voxelMm3 if largest else 0.0 if volumes else None,
             largestCentre=(k, j, i) if largest else None,
         )
@@ -113,6 +121,7 @@ def engineFigures(report: Report) -> tuple[EngineFigures, ...]:
             sizeMb=engine["model_size_mb"],
             memoryMb=engine["peak_memory_mb"],
             dice=(engine["dice_vs_fp32"] or {}).get("mean"),
+            referenceDice=(engine["dice_vs_reference"] or {}).get("mean"),
             timesFaster=engine["times_better_than_baseline"]["latency"],
         )
         for engine in report["engines"]

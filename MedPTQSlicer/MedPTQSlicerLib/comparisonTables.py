@@ -102,6 +102,12 @@ def _classColumns(classes: Sequence[ClassFigures]) -> Columns:
         columns |= {
             "Reference, FP32": [formats.share(figures.fp32ReferenceDice) for figures in classes],
             "Reference, INT8": [formats.share(figures.int8ReferenceDice) for figures in classes],
+            "Reference surface, FP32": [
+                formats.share(figures.fp32ReferenceSurfaceDice) for figures in classes
+            ],
+            "Reference surface, INT8": [
+                formats.share(figures.int8ReferenceSurfaceDice) for figures in classes
+            ],
         }
     return columns
 

@@ -148,11 +148,14 @@ def _concerns(answer: Answer) -> Iterator[tuple[str, str, str]]:
             f"{_gigabytes(machine['free_disk_gb'])} is free where models and engines are kept",
             "Clear the cache under Model, or free some space",
         )
-    if not any(proof["precision"] == "int8" for _, proof in _provedWays(answer)):
+    precisions = [proof["precision"] for _, proof in _provedWays(answer)]
+    if "int8" not in precisions:
+        used = "FP16" if "fp16" in precisions else "FP32"
         yield (
             "No INT8 engine is native here",
             f"{machine['cpu']} has no engine that computes 3D networks in INT8",
-            "Networks run in FP32; INT8 needs an Intel or AMD processor",
+            f"Networks run in {used}; INT8 needs an Intel or AMD processor, or TensorRT on an"
+            " NVIDIA GPU",
         )
     yield from _gpuConcerns(answer)
 
@@ -161,23 +164,21 @@ def _gpuConcerns(answer: Answer) -> Iterator[tuple[str, str, str]]:
     gpus = [gpu["name"] for gpu in answer["machine"]["gpus"]]
     if not gpus:
         return
-    engines = {engine["name"]: engine for engine in answer["engines"]}
-    if any(_device(engine) == "GPU" for engine, _ in _provedWays(answer)):
-        tensorrt = engines.get("tensorrt")
-        if tensorrt is not None and tensorrt["availability"]["usable"]:
-            return
-        reason = tensorrt["availability"]["reason"] if tensorrt is not None else ""
+    if not any(_device(engine) == "GPU" for engine, _ in _provedWays(answer)):
         yield (
-            f"The {gpus[0]} is used without TensorRT",
-            reason or "this version of the extension has no TensorRT engine yet",
-            "Nothing has to be done: the fastest way that works is measured and used",
+            f"The {gpus[0]} is not used",
+            "PyTorch here is built for CPUs, or the GPU's driver is older than it needs",
+            "Update the driver, or install the PyTorch build for it with Slicer's PyTorch"
+            " extension",
         )
         return
-    yield (
-        f"The {gpus[0]} is not used",
-        "PyTorch here is built for CPUs, or the GPU's driver is older than it needs",
-        "Update the driver, or install the PyTorch build for it with Slicer's PyTorch extension",
-    )
+    tensorrt = next(engine for engine in answer["engines"] if engine["name"] == "tensorrt")
+    if not tensorrt["availability"]["usable"]:
+        yield (
+            f"The {gpus[0]} is used without TensorRT",
+            tensorrt["availability"]["reason"],
+            "Nothing has to be done: the fastest way that works is measured and used",
+        )
 
 
 def _bestWay(answer: Answer) -> tuple[Answer, Answer] | None:
@@ -205,9 +206,7 @@ def _brokenLines(answer: Answer) -> Iterator[str]:
 
 
 def _device(engine: Answer) -> str:
-    if engine["name"] == "pytorch":  # it computes FP16 on GPUs alone
-        return "GPU" if "fp16" in engine["availability"]["precisions"] else "CPU"
-    return "CPU" if engine["name"] == "openvino" else "GPU"
+    return "GPU" if engine["availability"]["on_gpu"] else "CPU"
 
 
 def _title(engine: Answer) -> str:

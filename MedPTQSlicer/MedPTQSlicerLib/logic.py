@@ -220,12 +220,19 @@ class MedPTQLogic:
         cancelWithVolume(job, volumeNode)
         return job
 
-    def compare(self, volumeNode: vtkMRMLScalarVolumeNode, modelId: str) -> Job[ComparisonResult]:
+    def compare(
+        self,
+        volumeNode: vtkMRMLScalarVolumeNode,
+        modelId: str,
+        *,
+        reference: vtkMRMLSegmentationNode | None = None,
+    ) -> Job[ComparisonResult]:
         """Run FP32 and INT8 on a volume and hold the two together.
 
         Args:
             volumeNode: The volume. If it leaves the scene meanwhile, the job stops.
             modelId: The id of a model that was calibrated.
+            reference: A segmentation of the same structures, by name, to hold both against.
 
         Returns:
             A job that gives both segmentations and the report; its files are kept until the
@@ -235,7 +242,8 @@ class MedPTQLogic:
         def steps() -> Steps[ComparisonResult]:
             with stoppedByScene(volumeNode):
                 card = yield from self._cardSteps(modelId)
-                return (yield from compareSteps(background().client, card, modelId, volumeNode))
+                client = background().client
+                return (yield from compareSteps(client, card, modelId, volumeNode, reference))
 
         job = self._run(f"Comparing FP32 and INT8 of {modelId}", "compare", steps())
         cancelWithVolume(job, volumeNode)

@@ -16,6 +16,10 @@ _LONGEST_CITATION = 110  # characters that are shown of it
 _MOST_STRUCTURES = 12  # that are listed; the others are counted
 
 
+CLASSES, SIZE = 4, 5
+"""The columns of :func:`columns` that are numbers."""
+
+
 def columns(model: ModelState) -> tuple[str, ...]:
     """Return what the list shows: name, state, task, modality, classes, size and licence."""
     return (
@@ -29,10 +33,25 @@ def columns(model: ModelState) -> tuple[str, ...]:
     )
 
 
+def sortKey(model: ModelState, column: int) -> float | str:
+    """Return what the list is sorted by if it is by a column: a number where it shows one.
+
+    What is not known counts as less than all that is.
+    """
+    if column == CLASSES:
+        return len(model.labels)
+    if column == SIZE:
+        return -1 if model.sizeMb is None else model.sizeMb
+    return columns(model)[column].casefold()
+
+
 def tip(model: ModelState, text: str) -> str:
     """Return the tooltip of one of the columns: what may be cut off, and where it comes from."""
     origin = "Imported" if model.isImported else "From the catalogue"
-    return "\n".join((text, f"{model.title} ({model.id}). {origin}."))
+    lines = [text, f"{model.title} ({model.id}). {origin}."]
+    if model.untested:
+        lines.append(f"Not tried by us: {model.untested}")
+    return "\n".join(lines)
 
 
 def searchText(model: ModelState) -> str:

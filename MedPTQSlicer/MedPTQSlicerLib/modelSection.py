@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from MedPTQSlicerLib import modelDetails
 from MedPTQSlicerLib.jobView import JobView
 from MedPTQSlicerLib.logic import MedPTQLogic
-from MedPTQSlicerLib.modelState import ModelState
+from MedPTQSlicerLib.modelList import ModelList
 from MedPTQSlicerLib.selection import Selection
 
 if TYPE_CHECKING:
-    import qt
-
     from MedPTQSlicerLib.jobs import Job
     from MedPTQSlicerLib.parameterNode import PanelState
 
@@ -23,10 +21,6 @@ LAST_MODEL = "MedPTQSlicer/Model"
 
 _IMPORT_FOLDER = "MedPTQSlicer/ImportFolder"  # of the user's settings
 _NETWORK_FILES = "Networks (*.onnx *.ts *.pt *.pth *.ckpt *.zip);;All files (*)"
-_FEWEST_ROWS, _MOST_ROWS = 3, 8  # that are seen at once
-_WIDEST_COLUMN = 150
-_HEADING_HEIGHT, _ROW_HEIGHT = 46, 18  # in pixels; with the scroll bar
-_ID_ROLE = 256  # Qt::UserRole
 
 
 class ModelSection:
@@ -39,21 +33,14 @@ class ModelSection:
     """
 
     def __init__(self, ui: Any, logic: MedPTQLogic, selection: Selection) -> None:
-        import qt
-
         self._ui = ui
         self._logic = logic
         self._selection = selection
         self._state: PanelState | None = None
-        self._isFilling = False
-        self._listed: Sequence[ModelState] = ()
-        self._items: dict[str, qt.QTreeWidgetItem] = {}
         self._isErrorOfList = False
         self._view = JobView(ui.modelProgress)
         self._addDeleteMenu()
-        ui.modelList.sortByColumn(-1, qt.Qt.AscendingOrder)  # until a heading is clicked
-        ui.modelSearch.connect("textChanged(QString)", self._onSearch)
-        ui.modelList.connect("itemSelectionChanged()", self._onSelected)
+        self._list = ModelList(ui.modelList, ui.modelSearch, self._onChosen)
         ui.modelImport.connect("clicked(bool)", self._onImport)
         ui.modelClearCache.connect("clicked(bool)", self._onClearCache)
         ui.modelRetry.connect("clicked(bool)", lambda *_: selection.refresh())
@@ -84,9 +71,9 @@ class ModelSection:
 
     def _update(self) -> None:
         selection = self._selection
-        self._showList()
         self._chooseFirst()
         model = selection.model
+        self._list.show(selection.models or (), None if model is None else model.id)
         self._ui.modelDetails.setText("" if model is None else modelDetails.html(model))
         self._ui.modelDetails.setToolTip("" if model is None else modelDetails.detailsTip(model))
         self._ui.modelDetails.setVisible(model is not None)
@@ -141,44 +128,6 @@ class ModelSection:
         ui.modelClearCache.setEnabled(isIdle and bool(cacheMb))
         ui.modelImport.setEnabled(isIdle)
 
-    def _layOutColumns(self) -> None:
-        """Make each column as wide as what is in it, within reason."""
-        tree = self._ui.modelList
-        for column in range(tree.columnCount):
-            tree.resizeColumnToContents(column)
-            tree.setColumnWidth(column, min(tree.columnWidth(column), _WIDEST_COLUMN))
-
-    def _showList(self) -> None:
-        """List the models, if there is another list, and mark the one that is chosen."""
-        models, tree = self._selection.models or (), self._ui.modelList
-        self._isFilling = True
-        if models is not self._listed:
-            self._listed = models
-            self._fillList(models)
-        if self._selection.model is not None:
-            tree.setCurrentItem(self._items[self._selection.model.id])
-        else:
-            tree.clearSelection()
-        self._isFilling = False
-
-    def _fillList(self, models: Sequence[ModelState]) -> None:
-        import qt
-
-        self._ui.modelList.clear()
-        self._items = {}
-        for model in models:
-            item = qt.QTreeWidgetItem()
-            for column, text in enumerate(modelDetails.columns(model)):
-                item.setText(column, text)
-                item.setToolTip(column, modelDetails.tip(model, text))
-            item.setData(0, _ID_ROLE, model.id)
-            self._ui.modelList.addTopLevelItem(item)
-            self._items[model.id] = item
-        self._layOutColumns()
-        rows = min(max(len(models), _FEWEST_ROWS), _MOST_ROWS)
-        self._ui.modelList.setFixedHeight(_HEADING_HEIGHT + rows * _ROW_HEIGHT)
-        self._onSearch()
-
     def _chooseFirst(self) -> None:
         """Choose the only model there is of those that were tried, so that nobody has to."""
         selection = self._selection
@@ -188,20 +137,11 @@ class ModelSection:
 
     # What is done
 
-    def _onSearch(self, *_: object) -> None:
-        words = self._ui.modelSearch.text.lower().split()
-        for model in self._listed:
-            text = modelDetails.searchText(model)
-            self._items[model.id].setHidden(not all(word in text for word in words))
-
-    def _onSelected(self) -> None:
+    def _onChosen(self, modelId: str) -> None:
         import slicer
 
-        items = self._ui.modelList.selectedItems()
-        if self._isFilling or not items:
-            return
-        self._choose(items[0].data(0, _ID_ROLE))
-        slicer.app.userSettings().setValue(LAST_MODEL, items[0].data(0, _ID_ROLE))
+        self._choose(modelId)
+        slicer.app.userSettings().setValue(LAST_MODEL, modelId)
 
     def _choose(self, modelId: str) -> None:
         if self._state is not None:

@@ -82,7 +82,7 @@ class ModelState:
             return "INT8 ready" if self.int8.isReady else "INT8, not built here yet"
         if self.isDownloaded:
             return "FP32"
-        return "Not downloaded, not tried by us" if self.untested else "Not downloaded"
+        return "Not downloaded, untried" if self.untested else "Not downloaded"
 
     @property
     def channels(self) -> int:

@@ -72,6 +72,7 @@ class PanelState:
         precision: What it is segmented at.
         outputSegmentation: What is replaced by the result; a new one is made without.
         show3D: Whether closed surfaces are made.
+        compareReference: What FP32 and INT8 are held against beside each other, or None.
         compareView: What the compare section shows.
         compareBlink: Whether it switches between FP32 and INT8 all the time.
     """
@@ -87,6 +88,7 @@ class PanelState:
     precision: Precision
     outputSegmentation: vtkMRMLSegmentationNode
     show3D: bool
+    compareReference: vtkMRMLSegmentationNode
     compareView: CompareView
     compareBlink: bool
 

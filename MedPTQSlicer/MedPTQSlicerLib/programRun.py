@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medptq.errors import Cancelled, MedPTQError
-from MedPTQSlicerLib.processTree import killTree
+from MedPTQSlicerLib.childProcess import ChildProcess, Launch
 from MedPTQSlicerLib.workerCall import CallListener
 
 _KILL_MS = 500  # for the system to end a process
@@ -65,23 +64,20 @@ class ProgramCall:
         self._output = b""
         self._errors = b""
         self._unread = b""
-        self._isStarted = False
         self._isOver = False
         self._killedFor: MedPTQError | None = None
-        self._process = process = qt.QProcess()
-        process.setProcessEnvironment(request.environment)
-        process.setWorkingDirectory(str(request.folder))
-        process.connect("started()", self._onStarted)
-        process.connect("readyReadStandardOutput()", self._readOutput)
-        process.connect("readyReadStandardError()", self._readErrors)
-        process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._onError)
         self._clock = qt.QTimer()
         self._clock.setSingleShot(True)
         self._clock.connect("timeout()", self._onTimeout)
         listener.onStage(request.stage, None, None)
-        process.start(str(request.program), list(request.arguments))
-        process.closeWriteChannel()
+        self._child = ChildProcess(
+            Launch(str(request.program), request.arguments, request.environment, request.folder),
+            onOutput=self._onOutput,
+            onErrors=self._onErrors,
+            onFinished=self._onFinished,
+            onNotStarted=self._onNotStarted,
+        )
+        self._child.process.closeWriteChannel()
         if request.timeoutSeconds is not None:
             self._clock.start(int(request.timeoutSeconds * 1000))
 
@@ -90,32 +86,24 @@ class ProgramCall:
         if self._request.isBreakable:
             self._kill(Cancelled())
 
-    def _readOutput(self) -> None:
-        new = bytes(self._process.readAllStandardOutput().data())
+    def _onOutput(self, new: bytes) -> None:
         self._output += new
-        if self._request.onLine is None:
+        if self._request.onLine is None or self._isOver:
             return
         *lines, self._unread = (self._unread + new).split(b"\n")
         for line in lines:
             self._request.onLine(line.decode("utf-8", errors="replace").rstrip(), self._listener)
 
-    def _readErrors(self) -> None:
-        self._errors += bytes(self._process.readAllStandardError().data())
+    def _onErrors(self, new: bytes) -> None:
+        self._errors += new
 
-    # PythonQt cannot hand over the enumerations of these signals everywhere; they are asked for.
-
-    def _onStarted(self) -> None:
-        self._isStarted = True
-
-    def _onFinished(self, *_: object) -> None:
+    def _onFinished(self) -> None:
         if self._isOver:
             return
         if self._killedFor is not None:
             self._fail(self._killedFor)
             return
-        self._readOutput()
-        self._readErrors()
-        exitCode = int(self._process.exitCode())
+        exitCode = int(self._child.process.exitCode())
         self._end()
         self._listener.onResult(
             {
@@ -125,14 +113,7 @@ class ProgramCall:
             }
         )
 
-    def _onError(self, *_: object) -> None:
-        import qt
-
-        if not self._isStarted:
-            # Some systems tell it while start() is still at work.
-            qt.QTimer.singleShot(0, self._failedToStart)
-
-    def _failedToStart(self) -> None:
+    def _onNotStarted(self) -> None:
         self._fail(
             ProgramError(
                 "start",
@@ -158,12 +139,7 @@ class ProgramCall:
         if self._isOver or self._killedFor is not None:
             return
         self._killedFor = error
-        pid = int(self._process.processId())
-        if sys.platform == "win32":
-            qt.QProcess.startDetached("taskkill", ["/PID", str(pid), "/T", "/F"])
-        elif pid:
-            killTree(pid)
-        self._process.kill()
+        self._child.kill()
         # It has ended then, except where the system itself hangs.
         qt.QTimer.singleShot(_KILL_MS, lambda: self._fail(error))
 
@@ -175,4 +151,4 @@ class ProgramCall:
     def _end(self) -> None:
         self._isOver = True
         self._clock.stop()
-        self._process.deleteLater()
+        self._child.process.deleteLater()

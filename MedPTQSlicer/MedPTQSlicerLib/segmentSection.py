@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from MedPTQSlicerLib import segmenting
 from MedPTQSlicerLib.jobs import Job
-from MedPTQSlicerLib.jobView import JobView
+from MedPTQSlicerLib.jobSection import JobSection
 from MedPTQSlicerLib.logic import MedPTQLogic
 from MedPTQSlicerLib.modelDetails import sizeText
+from MedPTQSlicerLib.nodeSelector import chooseNoneAfterDeletion
 from MedPTQSlicerLib.parameterNode import PanelState, Precision
 from MedPTQSlicerLib.segmentationRun import runOf
 from MedPTQSlicerLib.selection import Selection
@@ -27,33 +28,18 @@ _VERBS: Mapping[Precision, segmenting.Precision] = {
 _NEEDS_INT8 = (Precision.INT8, Precision.BOTH)
 
 
-class SegmentSection:
-    """Chooses a volume and what becomes of it, and segments in the background.
-
-    Args:
-        ui: The panel's widgets; those whose names begin with ``segment`` are used.
-        logic: Does the work.
-        selection: The model that is run.
-    """
+class SegmentSection(JobSection):
+    """Chooses a volume and what becomes of it, and segments in the background."""
 
     KIND = "segment"
 
     def __init__(self, ui: Any, logic: MedPTQLogic, selection: Selection) -> None:
-        self._ui = ui
-        self._logic = logic
-        self._selection = selection
-        self._state: PanelState | None = None
-        self._forget: Callable[[], None] = lambda: None
+        super().__init__(ui, logic, selection, ui.segmentProgress)
         self._result: list[vtkMRMLSegmentationNode] = []
         self._fit: tuple[object, str] = (None, "")
-        self._view = JobView(ui.segmentProgress)
+        chooseNoneAfterDeletion(ui.segmentOutput)
         ui.segmentApply.connect("clicked(bool)", self._onApply)
         selection.observe(self.update)
-
-    def setParameterNode(self, state: PanelState | None) -> None:
-        """Take the choices from a scene; None while there is none."""
-        self._state = state
-        self.update()
 
     def enter(self) -> None:
         """Bring up to date what may have changed while the panel was away."""
@@ -62,18 +48,6 @@ class SegmentSection:
 
     def exit(self) -> None:
         """Do nothing: what runs goes on."""
-
-    def cleanup(self) -> None:
-        """Let go of what runs; it goes on."""
-        self._forget()
-        self._view.clear()
-
-    def attach(self, job: Job[Any]) -> None:
-        """Show a segmentation that runs, and what comes of it."""
-        self._forget()
-        self._view.watch(job)
-        self._forget = job.observe(finished=self._onFinished)
-        self.update()
 
     def update(self) -> None:
         """Show what the scene's choices and the model allow."""

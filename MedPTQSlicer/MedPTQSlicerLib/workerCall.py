@@ -56,14 +56,22 @@ class Call:
     Attributes:
         id: By which the worker knows it.
         request: What is asked.
+        listener: Who is told how it goes on; None once it was told how it has ended.
         isSent: Whether the worker was told of it.
         hasBegun: Whether the worker is at it.
         isCancelled: Whether it is to stop.
     """
 
-    def __init__(self, client: WorkerClient, id: int, request: WorkerRequest) -> None:  # noqa: A002
+    def __init__(
+        self,
+        client: WorkerClient,
+        id: int,  # noqa: A002
+        request: WorkerRequest,
+        listener: CallListener,
+    ) -> None:
         self.id = id
         self.request = request
+        self.listener: CallListener | None = listener
         self.isSent = False
         self.hasBegun = False
         self.isCancelled = False
@@ -72,3 +80,18 @@ class Call:
     def cancel(self) -> None:
         """Stop it; the listener is told within 2 seconds, whatever the worker does."""
         self._client.cancel(self)
+
+    def tellStage(self, stage: str) -> None:
+        """Tell the listener that a stage has begun, of which no more is known."""
+        if self.listener is not None:
+            self.listener.onStage(stage, None, None)
+
+    def settle(self, outcome: Mapping[str, Any] | MedPTQError) -> None:
+        """Tell the listener how it has ended, once."""
+        listener, self.listener = self.listener, None
+        if listener is None:
+            return
+        if isinstance(outcome, MedPTQError):
+            listener.onError(outcome)
+        else:
+            listener.onResult(outcome)

@@ -45,7 +45,6 @@ class WorkerClient:
         self._dying: list[WorkerProcess] = []
         self._isReady = False
         self._calls: dict[int, Call] = {}
-        self._listeners: dict[int, CallListener] = {}
         self._lastId = 0
         self._stderr = ""
         # Counted by the event loop itself: while that stands still, no time passes.
@@ -99,9 +98,7 @@ class WorkerClient:
         Requests queue in the worker, which works at one at a time.
         """
         self._lastId += 1
-        call = Call(self, self._lastId, request)
-        self._calls[call.id] = call
-        self._listeners[call.id] = listener
+        self._calls[self._lastId] = call = Call(self, self._lastId, request, listener)
         _soon(lambda: self._begin(call))
         return call
 
@@ -111,12 +108,12 @@ class WorkerClient:
             return
         call.isCancelled = True
         if call.isSent and self._process is not None:
-            self._process.send(_message("cancel", {"id": call.id}))
+            self._process.send("cancel", {"id": call.id})
             _later(_CANCEL_MS, lambda: self._killFor(call))
         else:
             del self._calls[call.id]
         if not call.hasBegun:
-            _soon(lambda: self._settle(call, Cancelled()))
+            _soon(lambda: call.settle(Cancelled()))
 
     def stop(self) -> None:
         """Cancel all requests and end the worker; nothing of it is left when this returns.
@@ -127,7 +124,7 @@ class WorkerClient:
         self._calls.clear()
         self._endProcess(_STOP_SECONDS if calls and self._isReady else 0)
         for call in calls:
-            self._settle(call, Cancelled())
+            call.settle(Cancelled())
 
     # Starting
 
@@ -142,7 +139,7 @@ class WorkerClient:
         if self._isReady:
             self._write(process, call)
         else:
-            self._tellStage(call, "Starting the worker")
+            call.tellStage("Starting the worker")
         self._clock.start()
 
     def _processFor(self, call: Call) -> WorkerProcess:
@@ -182,10 +179,10 @@ class WorkerClient:
             return
         call.isSent = True
         if len(self._calls) > 1:
-            self._tellStage(call, "Waiting for other work")
+            call.tellStage("Waiting for other work")
         else:
             self._silentSeconds = 0
-        process.send(_message(call.request.method, call.request.params, call.id))
+        process.send(call.request.method, call.request.params, call.id)
 
     # What comes from the worker
 
@@ -217,7 +214,7 @@ class WorkerClient:
         if call is None:
             return
         hadBegun, call.hasBegun = call.hasBegun, True
-        listener = self._listeners.get(call.id)
+        listener = call.listener
         if listener is None:
             return
         listener.onHeartbeat(isStalled=False)
@@ -233,7 +230,7 @@ class WorkerClient:
         call = self._calls.pop(id, None) if isinstance(id, int) else None
         if call is not None:
             error = message.get("error")
-            self._settle(call, message if error is None else errorFromAnswer(error))
+            call.settle(message.get("result", {}) if error is None else errorFromAnswer(error))
 
     # When it does not come
 
@@ -245,8 +242,8 @@ class WorkerClient:
             self._giveUp(noHello(self._process.python.path, HELLO_SECONDS))
         elif self._isReady and self._silentSeconds >= STALL_SECONDS:
             for call in list(self._calls.values()):
-                if call.id in self._listeners and self._isWorkedAt(call):
-                    self._listeners[call.id].onHeartbeat(isStalled=True)
+                if call.listener is not None and self._isWorkedAt(call):
+                    call.listener.onHeartbeat(isStalled=True)
 
     def _isWorkedAt(self, call: Call) -> bool:
         """Tell whether it is this request that the worker is or should be at."""
@@ -289,28 +286,7 @@ class WorkerClient:
         for call in calls:
             self._calls.pop(call.id, None)
         for call in calls:
-            self._settle(call, Cancelled() if call.isCancelled else error)
-
-    # The listeners
-
-    def _tellStage(self, call: Call, stage: str) -> None:
-        if call.id in self._listeners:
-            self._listeners[call.id].onStage(stage, None, None)
-
-    def _settle(self, call: Call, outcome: Message | MedPTQError) -> None:
-        """Tell the listener how it ended, once."""
-        listener = self._listeners.pop(call.id, None)
-        if listener is None:
-            return
-        if isinstance(outcome, MedPTQError):
-            listener.onError(outcome)
-        else:
-            listener.onResult(outcome.get("result", {}))
-
-
-def _message(method: str, params: Mapping[str, Any], id: int | None = None) -> Message:  # noqa: A002
-    message: Message = {"jsonrpc": "2.0", "method": method, "params": dict(params)}
-    return message if id is None else {**message, "id": id}
+            call.settle(Cancelled() if call.isCancelled else error)
 
 
 def _soon(call: Callable[[], None]) -> None:

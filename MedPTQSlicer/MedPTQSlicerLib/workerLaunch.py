@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import medptq
+from MedPTQSlicerLib.childProcess import Launch
 from MedPTQSlicerLib.workerErrors import noPython
 
 _SETTING = "MedPTQSlicer/WorkerPython"
@@ -29,25 +30,6 @@ class WorkerPython:
 
     path: Path
     isSlicers: bool
-
-
-@dataclass(frozen=True)
-class Launch:
-    """All that is needed to start a worker.
-
-    Attributes:
-        python: What runs it.
-        program: The program to start.
-        arguments: Its arguments.
-        environment: Its environment, a ``qt.QProcessEnvironment``.
-        folder: Its working folder, which is also where its temporary files go.
-    """
-
-    python: WorkerPython
-    program: str
-    arguments: list[str]
-    environment: Any
-    folder: Path
 
 
 def chosenPython() -> WorkerPython:
@@ -104,14 +86,14 @@ def launchOf(python: WorkerPython, folder: Path) -> Launch:
 
     Args:
         python: What is to run it.
-        folder: An empty folder that is the worker's alone. As it works there, no file of the user
-            is taken for a Python module.
+        folder: An empty folder that is the worker's alone; its temporary files go there, too. As
+            it works there, no file of the user is taken for a Python module.
     """
     arguments = ["-u", "-m", "medptq.worker", "--parent", str(os.getpid())]
     log = logFile()
     if _isWritable(log):  # the worker would not start without the log that it is told to keep
         arguments += ["--log", str(log)]
-    return Launch(python, str(python.path), arguments, workerEnvironment(python, folder), folder)
+    return Launch(str(python.path), arguments, workerEnvironment(python, folder), folder)
 
 
 def workerEnvironment(python: WorkerPython, temporaryFolder: Path | None = None) -> Any:

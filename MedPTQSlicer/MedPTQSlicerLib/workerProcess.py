@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from MedPTQSlicerLib.childProcess import ChildProcess
 from MedPTQSlicerLib.jobFolder import JobFolder
-from MedPTQSlicerLib.processTree import killGroup, killTree, ownGroup
+from MedPTQSlicerLib.processTree import killGroup, ownGroup
 from MedPTQSlicerLib.workerErrors import ProcessEnd
 from MedPTQSlicerLib.workerLaunch import WorkerPython, launchOf
 
@@ -41,8 +42,6 @@ class WorkerProcess:
         onMessage: Callable[[Message], None],
         onEnded: Callable[[ProcessEnd], None],
     ) -> None:
-        import qt
-
         self.python = python
         self._onMessage = onMessage
         self._onEnded = onEnded
@@ -51,46 +50,45 @@ class WorkerProcess:
         self._partial = b""
         self._lines: deque[bytes] = deque()
         self._stderr = b""
-        self._isStarted = False
         self._isOver = False
         self._folder = JobFolder()
-        launch = launchOf(python, self._folder.path)
-        self._process = process = qt.QProcess()
-        process.setProcessEnvironment(launch.environment)
-        process.setWorkingDirectory(str(launch.folder))
-        process.connect("started()", self._onStarted)
-        process.connect("readyReadStandardOutput()", self._readOutput)
-        process.connect("readyReadStandardError()", self._readErrors)
-        process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._onError)
-        process.start(launch.program, launch.arguments)
+        self._child = ChildProcess(
+            launchOf(python, self._folder.path),
+            onOutput=self._onOutput,
+            onErrors=self._onErrors,
+            onFinished=self._onFinished,
+            onNotStarted=lambda: self._over(exitCode=-1, isCrash=False),
+        )
+        self._process = self._child.process
 
     @property
     def pid(self) -> int | None:
         """See above; None once the process has ended."""
         if self._isOver:
             return None
-        return self._workerPid or int(self._process.processId()) or None
+        return self._workerPid or self._child.pid or None
 
     @property
     def stderr(self) -> str:
         """The end of what the worker and its libraries have printed."""
         return self._stderr.decode("utf-8", errors="replace")
 
-    def send(self, message: Message) -> None:
-        """Write a message; it is lost if the process has ended, which :attr:`onEnded` tells."""
+    def send(self, method: str, params: Mapping[str, Any], id: int | None = None) -> None:  # noqa: A002
+        """Write a request, or without an id a notification.
+
+        It is lost if the process has ended, which :attr:`onEnded` tells.
+        """
+        message: Message = {"jsonrpc": "2.0", "method": method, "params": dict(params)}
+        if id is not None:
+            message["id"] = id
         if not self._isOver:
             self._process.write(json.dumps(message, ensure_ascii=True).encode("ascii") + b"\n")
 
     def kill(self) -> None:
         """End the worker, what it has started, and its launcher, at once and without waiting."""
-        if self._isOver:
-            return
-        started = int(self._process.processId())
-        if started:
-            killTree(started)
-        self._killGroup()
-        self._process.kill()
+        if not self._isOver:
+            self._child.kill()
+            self._killGroup()
 
     def end(self, graceSeconds: float) -> None:
         """End the worker and wait for it; :attr:`onEnded` is called before this returns.
@@ -112,8 +110,7 @@ class WorkerProcess:
         self._workerPid = pid
         self._group = ownGroup(pid)
 
-    def _readOutput(self) -> None:
-        output = bytes(self._process.readAllStandardOutput().data())
+    def _onOutput(self, output: bytes) -> None:
         *lines, rest = (self._partial + output).split(b"\n")
         self._partial = rest[-_LONGEST_LINE:]
         self._lines.extend(lines)
@@ -130,12 +127,8 @@ class WorkerProcess:
                 qt.QTimer.singleShot(0, self._handOut)
             self._onMessage(message)
 
-    def _readErrors(self) -> None:
-        self._stderr += bytes(self._process.readAllStandardError().data())
-        self._stderr = self._stderr[-_MOST_STDERR:]
-
-    def _onStarted(self) -> None:
-        self._isStarted = True
+    def _onErrors(self, output: bytes) -> None:
+        self._stderr = (self._stderr + output)[-_MOST_STDERR:]
 
     def _onFinished(self) -> None:
         import qt
@@ -143,19 +136,9 @@ class WorkerProcess:
         process = self._process
         self._over(int(process.exitCode()), process.exitStatus() == qt.QProcess.CrashExit)
 
-    def _onError(self) -> None:
-        import qt
-
-        if not self._isStarted:
-            # Some systems tell it while start() is still at work.
-            qt.QTimer.singleShot(0, lambda: self._over(-1, False))
-
     def _over(self, exitCode: int, isCrash: bool) -> None:
         if self._isOver:
             return
-        if self._isStarted:
-            self._readOutput()
-            self._readErrors()
         self._isOver = True
         self._killGroup()  # what a worker that crashed has left running
         self._folder.close()
@@ -163,7 +146,7 @@ class WorkerProcess:
         self._onEnded(
             ProcessEnd(
                 python=self.python.path,
-                isStarted=self._isStarted,
+                isStarted=self._child.isStarted,
                 saidHello=self._workerPid is not None,
                 exitCode=exitCode,
                 isCrash=isCrash,

@@ -62,6 +62,7 @@ class PanelWithComparison:
         section: The section.
         state: What the scene keeps of it.
         volume: The volume.
+        reference: What the last comparison was to be held against, or None.
         fails: What the next comparison fails with, or None.
     """
 
@@ -75,7 +76,8 @@ class PanelWithComparison:
         outer = self
 
         class Logic(MedPTQLogic):
-            def compare(self, volumeNode: Any, _: str) -> Any:  # noqa: N803
+            def compare(self, volumeNode: Any, _: str, *, reference: Any) -> Any:  # noqa: N803
+                outer.reference = reference
                 return outer.job(volumeNode)
 
         class Model:
@@ -86,6 +88,7 @@ class PanelWithComparison:
             observe = staticmethod(lambda _: None)
 
         self.gui = gui
+        self.reference: Any = None
         self.fails: MedPTQError | None = None
         self.labels = label_maps()
         self.volume = self.add_volume()

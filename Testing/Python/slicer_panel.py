@@ -113,7 +113,7 @@ class Panel:
 
     def models(self) -> list[str]:
         """Return the models that are listed, but for those of the catalogue that nobody tried."""
-        return [title for title, state in self.listed() if "not tried" not in state]
+        return [title for title, state in self.listed() if "untried" not in state]
 
     def listed(self) -> list[tuple[str, str]]:
         """Return the title and the state of every model that is listed."""

@@ -50,6 +50,15 @@ def tilted(origin: Sequence[float] = (91.23456789012345, -73.1, 1 / 3)) -> Any:
     return affine(right_angled((0.7, 1.2, 3.1), (-1, 1, 1), (0.3, -0.2, 0.5)), origin)
 
 
+def segments(segmentation: Any) -> dict[str, Any]:
+    """Return a segmentation's segments by their IDs."""
+    inner = segmentation.GetSegmentation()
+    return {
+        inner.GetNthSegmentID(index): inner.GetNthSegment(index)
+        for index in range(inner.GetNumberOfSegments())
+    }
+
+
 class SlicerScene:
     """A scene with what Slicer's modules register in it."""
 

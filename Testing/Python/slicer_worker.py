@@ -39,6 +39,23 @@ def write_program(path: Path, text: str) -> Path:
     return path
 
 
+# What a program says that is run instead of the worker.
+HELLO = """
+import json, os, sys, time
+def say(**message):
+    os.write(1, json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\\n")
+def hello(protocol):
+    say(method="hello", params={"pid": os.getpid(), "protocol": protocol})
+"""
+
+
+def run_instead(folder: Path, code: str) -> None:
+    """Have a program of this code run in the place of the worker."""
+    from MedPTQSlicerLib.workerLaunch import setChosenPython
+
+    setChosenPython(write_program(folder / "python", f"#!{sys.executable} -IS\n{code}"))
+
+
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a network, two scans and a large one."""
@@ -149,3 +166,22 @@ def is_calibrating(job: Any) -> Callable[[], bool]:
         return job.stage == "Calibrating" and bool(job.fraction)
 
     return tell
+
+
+def failure_of(job: Any, code: str, seconds: float = 60) -> Any:
+    """Return the error of a job, which has all that a user is to be told."""
+    from MedPTQSlicerLib.workerErrors import WorkerError
+
+    with pytest.raises(WorkerError) as raised:
+        job.wait(seconds)
+    error = raised.value
+    assert error.code == code
+    assert error.what
+    assert error.why
+    assert error.todo
+    assert "Traceback" not in str(error)
+    return error
+
+
+def next_one_works(background: Any) -> None:
+    assert "models" in background.run(job_of(background.client, "models")).wait(60)

@@ -1,4 +1,4 @@
-"""The worker's client with real processes: starting, asking, queueing, cancelling, stopping."""
+"""The worker's client with real processes: asking, queueing, cancelling, and what is printed."""
 
 from __future__ import annotations
 
@@ -14,36 +14,20 @@ import pytest
 from medptq.errors import Cancelled, MedPTQError, ModelError
 from medptq.worker.server import PROTOCOL
 from slicer_worker import (  # noqa: F401 - some are fixtures
+    HELLO,
     LONG,
     data,
     is_calibrating,
     job_of,
     launcher,
-    left_in,
     quantize,
+    run_instead,
     slicer_worker,
     until,
     workers,
-    write_program,
 )
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs programs with a shebang")
-
-
-def _program(folder: Path, code: str) -> None:
-    """Have the worker run by a Python that does something else instead."""
-    from MedPTQSlicerLib.workerLaunch import setChosenPython
-
-    setChosenPython(write_program(folder / "python", f"#!{sys.executable} -IS\n{code}"))
-
-
-HELLO = """
-import json, os, sys, time
-def say(**message):
-    os.write(1, json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\\n")
-def hello(protocol):
-    say(method="hello", params={"pid": os.getpid(), "protocol": protocol})
-"""
 
 
 def test_the_protocol_is_the_workers() -> None:
@@ -112,7 +96,7 @@ lines = [json.dumps({{"jsonrpc": "2.0", "id": id, "result": {{"id": id}}}}) for 
 os.write(1, "".join(line + "\\n" for line in lines).encode())  # all at once
 time.sleep(600)
 """
-    _program(tmp_path, code)
+    run_instead(tmp_path, code)
     jobs = [slicer_worker.run(job_of(slicer_worker.client, "models")) for _ in range(3)]
     order: list[int] = []
     for job, other in zip(jobs, [jobs[1], jobs[2], jobs[0]], strict=True):
@@ -224,55 +208,6 @@ def test_cancelling_while_the_worker_starts(launcher: Any) -> None:  # noqa: F81
     assert "models" in later.wait(60)
 
 
-def test_stopping_while_the_worker_starts_leaves_nothing(launcher: Any) -> None:  # noqa: F811
-    job = launcher.run(job_of(launcher.client, "models"))
-    until(lambda: len(workers()) == 2)  # the launcher and the worker
-    launcher.stop()
-    assert workers() == []
-    assert job.state == "cancelled"
-
-
-def test_stopping_in_the_middle_leaves_nothing(
-    launcher: Any,  # noqa: F811
-    data: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    output = tmp_path / "results" / "int8"
-    job = launcher.run(job_of(launcher.client, "quantize", **quantize(data, output, **LONG)))
-    until(is_calibrating(job))
-    started = time.monotonic()
-    launcher.stop()
-    assert time.monotonic() - started < 3
-    assert job.state == "cancelled"
-    assert workers() == []
-    assert list(output.parent.iterdir()) == []
-
-
-def test_slicers_end_stops_everything(
-    launcher: Any,  # noqa: F811
-    gui: Any,
-    data: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    from MedPTQSlicerLib.jobFolder import JobFolder, jobFolder
-    from MedPTQSlicerLib.jobs import Job
-
-    def steps() -> Any:
-        with jobFolder() as folder:
-            (folder / "scan.nrrd").write_bytes(b"voxels")
-            yield launcher.client.request("quantize", **quantize(data, tmp_path / "int8", **LONG))
-
-    result = JobFolder()  # which somebody still shows
-    job = launcher.run(Job("Calibrating", steps()))
-    until(is_calibrating(job))
-    assert left_in(Path(gui.app.temporaryPath)) != []
-    gui.app.aboutToQuit()
-    assert not result.path.exists()
-    assert job.state == "cancelled"
-    assert workers() == []
-    assert left_in(Path(gui.app.temporaryPath)) == []
-
-
 @posix_only
 def test_what_is_printed_on_stdout_breaks_nothing(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
     code = f"""{HELLO}
@@ -292,7 +227,7 @@ for line in sys.stdin:
         time.sleep(0.01)
     os.write(1, b"\\n")
 """
-    _program(tmp_path, code)
+    run_instead(tmp_path, code)
     for _ in range(2):
         job = slicer_worker.run(job_of(slicer_worker.client, "models"))
         assert job.wait(20) == {"text": "x" * 300_000}
@@ -312,7 +247,7 @@ for line in sys.stdin:
     os.write(2, b"\\xff the end\\n")
     say(id=json.loads(line)["id"], result={{}})
 """
-    _program(tmp_path, code)
+    run_instead(tmp_path, code)
     client = slicer_worker.client
     slicer_worker.run(job_of(client, "models")).wait(20)
     until(lambda: client.stderr.endswith("the end\n"))
@@ -320,81 +255,3 @@ for line in sys.stdin:
     client.stop()
     assert client.stderr.endswith("the end\n")
     assert "noise" not in capfd.readouterr().out
-
-
-@posix_only
-def test_another_python_is_taken_as_soon_as_there_is_nothing_to_do(
-    slicer_worker: Any,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    from MedPTQSlicerLib.workerLaunch import chosenPython, setChosenPython
-
-    client = slicer_worker.client
-    assert chosenPython().isSlicers
-    slicer_worker.run(job_of(client, "models")).wait(60)
-    first = client.pid
-    other = tmp_path / "venv" / "python"
-    other.parent.mkdir()
-    other.symlink_to(sys.executable)
-    setChosenPython(other)
-    assert (chosenPython().path, chosenPython().isSlicers) == (other, False)
-    job = slicer_worker.run(job_of(client, "models"))
-    until(lambda: client.pid not in (None, first))
-    assert len(workers()) == 1
-    assert psutil.Process(workers()[0]).cmdline()[0] == str(other)
-    job.cancel()  # whether that Python has the packages is another matter
-    setChosenPython(None)
-    assert chosenPython().isSlicers
-
-
-def test_another_python_gets_nothing_of_slicers(
-    slicer_worker: Any,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    from MedPTQSlicerLib.workerLaunch import WorkerPython, workerEnvironment
-
-    monkeypatch.setenv("PYTHONHOME", "/slicer/lib/Python")
-    monkeypatch.setenv("PYTHONPATH", "/slicer/bin/Python")
-    home = str(Path(__file__).parents[2] / "MedPTQSlicer")
-    foreign = workerEnvironment(WorkerPython(Path("python"), isSlicers=False), tmp_path)
-    assert not foreign.contains("PYTHONHOME")
-    assert foreign.value("TMPDIR") == str(tmp_path)
-    own = workerEnvironment(WorkerPython(Path("PythonSlicer"), isSlicers=True))
-    assert own.value("PYTHONHOME") == "/slicer/lib/Python"
-    assert own.value("PYTHONPATH") == f"{home}{os.pathsep}/slicer/bin/Python"
-    assert own.value("TMPDIR", "unset") == os.environ.get("TMPDIR", "unset")
-
-
-def test_a_reload_replaces_an_idle_client_and_keeps_a_busy_one(
-    launcher: Any,  # noqa: F811
-    data: Path,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from MedPTQSlicerLib.background import background as before
-
-    assert before() is launcher
-    launcher.run(job_of(launcher.client, "models")).wait(60)
-    params = quantize(data, tmp_path / "int8", **LONG)
-    job = launcher.run(job_of(launcher.client, "quantize", **params))
-    until(is_calibrating(job))
-
-    for name in [name for name in sys.modules if name.startswith("MedPTQSlicerLib")]:
-        monkeypatch.delitem(sys.modules, name)  # as a reload does
-    from MedPTQSlicerLib.background import background
-
-    assert background is not before
-    assert background() is launcher  # it is busy
-    assert background().jobs == [job]
-    new = background().run(job_of(launcher.client, "models"))
-    job.cancel()
-    assert "models" in new.wait(60)
-    until(lambda: job.state == "cancelled", 2)
-    assert len(workers()) == 2  # with its launcher
-    fresh = background()
-    assert fresh is not launcher
-    assert background() is fresh
-    assert workers() == []
-    assert "models" in fresh.run(job_of(fresh.client, "models")).wait(60)
-    fresh.stop()

@@ -39,6 +39,23 @@ def test_one_click_shows_both(compared: PanelWithComparison) -> None:  # noqa: F
     assert rows[0].text(3) == "0.9933"
 
 
+def test_it_is_held_against_the_segmentation_that_is_chosen(gui: Gui) -> None:
+    import slicer
+
+    panel = PanelWithComparison(gui)
+    by_hand = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "By hand")
+    panel.state.connectGui(panel.ui)
+    panel.compare()
+    assert panel.reference is None
+    panel.ui.compareReference.setCurrentNode(by_hand)
+    panel.compare()
+    assert panel.reference is by_hand
+    slicer.mrmlScene.RemoveNode(by_hand)
+    panel.compare()
+    assert panel.reference is None
+    panel.section.cleanup()
+
+
 def test_the_views_begin_at_the_largest_difference(compared: PanelWithComparison) -> None:  # noqa: F811
     assert compared.place == ("1 of 2: FP32 says Liver, INT8 says nothing: 36 voxels, 101 mm³")
     for node in compared.slices():

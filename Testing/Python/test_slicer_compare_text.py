@@ -32,6 +32,17 @@ def test_the_summary_names_what_is_compared() -> None:
     )
 
 
+def test_the_summary_tells_of_a_reference() -> None:
+    compared = comparison()
+    fp32, openvino, int8 = compared.engines
+    fp32 = replace(fp32, dice_vs_reference=Score({1: 0.92, 2: 0.90}))
+    int8 = replace(int8, dice_vs_reference=Score({1: 0.91, 2: 0.89}))
+    report = report_of(replace(compared, engines=(fp32, openvino, int8)))
+    assert "Dice to FP32 0.9750, Dice to the reference 0.9000 (FP32 0.9100), 4.0" in summaryText(
+        report
+    )
+
+
 def test_a_loss_is_called_one() -> None:
     slow = result("openvino", "int8", 2800.0)
     report = with_int8(latency=slow.latency, model_size_mb=18.0, dice_vs_fp32=None)

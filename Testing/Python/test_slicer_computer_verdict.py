@@ -157,6 +157,17 @@ def test_arm_does_without_openvino() -> None:
     assert _of(SLICERS, _facts(("openvino",), environment=arm)) is None
 
 
+def _tensorrt(*proofs: Proof, reason: str = "") -> EngineDiagnosis:
+    precisions = tuple(proof.precision for proof in proofs)
+    there = Availability(not reason, "" if reason else "10.13", "", precisions, reason, True)
+    return EngineDiagnosis("tensorrt", there, proofs)
+
+
+FP16 = (Proof("fp16", "ok", 1.0, 0.0, {"fp16": 3}), Proof("fp32", "ok", 2.0, 0.0, {"fp32": 3}))
+NO_TENSORRT = _tensorrt(reason="TensorRT cannot be imported (No module named 'tensorrt')")
+TENSORRT_INT8 = _tensorrt(Proof("int8", "ok", 0.05, 0.0, {"int8": 3}))
+
+
 def _answer(
     *,
     openvino: tuple[Proof, ...] = (
@@ -164,7 +175,7 @@ def _answer(
         Proof("fp32", "ok", 1.2, 0.0, {"fp32": 3}),
     ),
     pytorch: tuple[Proof, ...] = (Proof("fp32", "ok", 20.0, 0.0, {"fp32": 3}),),
-    others: tuple[EngineDiagnosis, ...] = (),
+    tensorrt: EngineDiagnosis = NO_TENSORRT,
     free: float = 12.4,
     disk: float = 50.0,
     gpus: tuple[Gpu, ...] = (),
@@ -173,18 +184,20 @@ def _answer(
         precisions = tuple(proof.precision for proof in proofs)
         usable = bool(proofs)
         reason = "" if usable else "it cannot be imported"
-        return EngineDiagnosis(
-            name, Availability(usable, version, "a CPU", precisions, reason), proofs
-        )
+        on_gpu = "fp16" in precisions
+        availability = Availability(usable, version, "a CPU", precisions, reason, on_gpu)
+        return EngineDiagnosis(name, availability, proofs)
 
     machine = Machine("Linux", "Some CPU", 8, 32.0, free, ("AVX2",), gpus, Path("/cache"), disk)
     version = "2026.4.1-22982-e213a147257-releases/2026/4"
     engines = (
         engine("openvino", version, openvino),
         engine("pytorch", "2.13.0+cpu", pytorch),
-        *others,
+        tensorrt,
     )
     default = "openvino" if openvino else "pytorch"
+    if tensorrt.availability.usable:
+        default = "tensorrt"
     return doctor_answer(Diagnosis(machine, engines, default))
 
 
@@ -194,9 +207,6 @@ def test_all_well_is_green_in_one_line() -> None:
         "green",
         "INT8 on the CPU with OpenVINO 2026.4.1, proved in 0.4 ms; 12 GB of memory free",
     )
-
-
-FP16 = (Proof("fp16", "ok", 1.0, 0.0, {"fp16": 3}), Proof("fp32", "ok", 2.0, 0.0, {"fp32": 3}))
 
 
 @pytest.mark.parametrize(
@@ -215,6 +225,12 @@ FP16 = (Proof("fp16", "ok", 1.0, 0.0, {"fp16": 3}), Proof("fp32", "ok", 2.0, 0.0
             "FP32",
         ),
         (
+            _answer(openvino=(), pytorch=FP16, gpus=(GPU,)),
+            "No INT8 engine is native here; FP16 on the GPU with PyTorch 2.13.0+cpu",
+            "Some CPU",
+            "Networks run in FP16; INT8 needs an Intel or AMD processor, or TensorRT",
+        ),
+        (
             _answer(
                 openvino=(
                     Proof("int8", "wrong", 0.4, 0.3, {"int8": 3}, "its output differs by 30%"),
@@ -231,22 +247,28 @@ FP16 = (Proof("fp16", "ok", 1.0, 0.0, {"fp16": 3}), Proof("fp32", "ok", 2.0, 0.0
         (
             _answer(gpus=(GPU,), pytorch=FP16),
             "The NVIDIA RTX A4000 is used without TensorRT; INT8 on the CPU",
-            "no TensorRT engine yet",
+            "TensorRT cannot be imported (No module named 'tensorrt')",
             "Nothing has to be done",
         ),
         (
             _answer(
                 gpus=(GPU,),
                 pytorch=FP16,
-                others=(
-                    EngineDiagnosis(
-                        "tensorrt", Availability(False, "", "", (), "TensorRT is not there"), ()
-                    ),
-                ),
+                tensorrt=_tensorrt(reason="TensorRT 8.4 is too old; install it anew"),
             ),
             "The NVIDIA RTX A4000 is used without TensorRT",
-            "TensorRT is not there",
+            "TensorRT 8.4 is too old",
             "Nothing",
+        ),
+        (
+            _answer(
+                gpus=(GPU,),
+                pytorch=FP16,
+                tensorrt=_tensorrt(Proof("int8", "failed", reason="it cannot be built")),
+            ),
+            "An engine does not work here; INT8 on the CPU with OpenVINO",
+            "TensorRT 10.13 at INT8: it cannot be built",
+            "The others are used",
         ),
     ],
 )
@@ -261,16 +283,22 @@ def test_what_works_but_not_as_well_as_it_could_is_amber(
 
 
 def test_the_gpu_with_tensorrt_is_green() -> None:
-    tensorrt = EngineDiagnosis(
-        "tensorrt",
-        Availability(True, "10.13", GPU.name, ("int8",)),
-        (Proof("int8", "ok", 0.05, 0.0, {"int8": 3}),),
-    )
-    answer = _answer(gpus=(GPU,), pytorch=FP16, others=(tensorrt,))
-    answer["default"] = "tensorrt"
-    verdict = verdictOfDoctor(answer)
+    verdict = verdictOfDoctor(_answer(gpus=(GPU,), pytorch=FP16, tensorrt=TENSORRT_INT8))
     assert verdict.light == "green"
     assert verdict.line.startswith("INT8 on the GPU with TensorRT 10.13, proved in 0.1 ms")
+    # Nor does INT8 need an Intel or AMD processor then.
+    arm = _answer(gpus=(GPU,), openvino=(), pytorch=FP16, tensorrt=TENSORRT_INT8)
+    assert verdictOfDoctor(arm).light == "green"
+
+
+def test_a_tensorrt_that_works_in_part_is_not_called_missing() -> None:
+    tensorrt = _tensorrt(
+        Proof("int8", "wrong", 0.1, 0.3, {"int8": 3}, "its output differs by 30%"),
+        Proof("fp16", "ok", 0.1, 0.0, {"fp16": 3}),
+    )
+    verdict = verdictOfDoctor(_answer(gpus=(GPU,), pytorch=FP16, tensorrt=tensorrt))
+    assert verdict.line.startswith("An engine does not work here; INT8 on the CPU with OpenVINO")
+    assert verdict.also == ()
 
 
 def test_the_rest_of_what_could_be_better_is_told_too() -> None:

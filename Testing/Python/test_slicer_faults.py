@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +18,25 @@ import pytest
 
 from medptq.errors import Cancelled, OutputError
 from slicer_worker import (  # noqa: F401 - some are fixtures
+    HELLO,
     LONG,
     data,
+    failure_of,
     is_calibrating,
     job_of,
     launcher,
     left_in,
+    next_one_works,
     quantize,
+    run_instead,
     slicer_worker,
     until,
     workers,
-    write_program,
 )
-from test_slicer_client import HELLO
 from worker_client import wait_until_gone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs signals and shebangs")
 HOST = Path(__file__).with_name("slicer_that_dies.py")
-
-
-def _fails(job: Any, code: str, seconds: float = 60) -> Any:
-    """Return the error of a job, which has all that a user is to be told."""
-    from MedPTQSlicerLib.workerErrors import WorkerError
-
-    with pytest.raises(WorkerError) as raised:
-        job.wait(seconds)
-    error = raised.value
-    assert error.code == code
-    assert error.what
-    assert error.why
-    assert error.todo
-    assert "Traceback" not in str(error)
-    return error
-
-
-def _next_one_works(background: Any) -> None:
-    assert "models" in background.run(job_of(background.client, "models")).wait(60)
-
-
-def _chosen(path: Path) -> None:
-    from MedPTQSlicerLib.workerLaunch import setChosenPython
-
-    setChosenPython(path)
-
-
-def _program(folder: Path, code: str) -> None:
-    _chosen(write_program(folder / "python", f"#!{sys.executable} -IS\n{code}"))
 
 
 def _calibrating(background: Any, data: Path, output: Path) -> Any:  # noqa: F811
@@ -89,12 +61,12 @@ def test_the_worker_is_killed_in_the_middle(
     queued = background.run(job_of(background.client, "release"))
     until(lambda: queued.stage == "Waiting for other work")
     os.kill(background.client.pid, signal.SIGKILL)
-    error = _fails(job, "worker.killed", 2)
+    error = failure_of(job, "worker.killed", 2)
     assert "memory" in error.why
     assert "smaller" in error.todo
     assert "released" in queued.wait(60)  # it had not begun, so the next worker did it
     assert background.jobs == []
-    _next_one_works(background)
+    next_one_works(background)
 
 
 def test_the_launcher_is_killed_and_its_worker_goes_with_it(
@@ -106,9 +78,9 @@ def test_the_launcher_is_killed_and_its_worker_goes_with_it(
     pids = workers()
     assert len(pids) == 2
     psutil.Process(launcher.client.pid).parent().kill()
-    _fails(job, "worker.killed", 2)
+    failure_of(job, "worker.killed", 2)
     wait_until_gone(pids, 1)
-    _next_one_works(launcher)
+    next_one_works(launcher)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +103,9 @@ def test_how_it_ended_is_told(
     why: str,
 ) -> None:
     beat = 'say(method="heartbeat", params={"id": 1, "stage": "Starting", "elapsed_seconds": 0})'
-    _program(tmp_path, f"{HELLO}\nhello(1)\nsys.stdin.readline()\n{beat}\n{how}\n")
+    run_instead(tmp_path, f"{HELLO}\nhello(1)\nsys.stdin.readline()\n{beat}\n{how}\n")
     job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    assert why in _fails(job, code, 20).why
+    assert why in failure_of(job, code, 20).why
 
 
 def test_what_a_dead_worker_has_started_is_ended_too(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
@@ -147,9 +119,9 @@ say(method="warning", params={{"id": 1, "text": str(child.pid)}})
 time.sleep(0.1)
 os.kill(os.getpid(), 9)
 """
-    _program(tmp_path, code)
+    run_instead(tmp_path, code)
     job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    _fails(job, "worker.killed", 20)
+    failure_of(job, "worker.killed", 20)
     wait_until_gone([int(job.warnings[0])], 1)
 
 
@@ -171,7 +143,7 @@ def test_a_comparison_whose_worker_is_killed_leaves_none_of_its_processes(
     until(lambda: len(workers()) == 3)  # a process that segments, to be measured
     pids = workers()
     os.kill(launcher.client.pid, signal.SIGKILL)
-    _fails(job, "worker.killed", 2)
+    failure_of(job, "worker.killed", 2)
     wait_until_gone(pids, 1)
     assert not (tmp_path / "report").exists()
 
@@ -222,7 +194,7 @@ def test_a_worker_that_hangs_while_idle_is_noticed_by_the_next_request(
     from MedPTQSlicerLib import workerClient
 
     monkeypatch.setattr(workerClient, "STALL_SECONDS", 1)
-    _next_one_works(launcher)
+    next_one_works(launcher)
     hung = workers()
     os.kill(launcher.client.pid, signal.SIGSTOP)
     job = launcher.run(job_of(launcher.client, "models"))
@@ -235,102 +207,11 @@ def test_a_worker_that_hangs_while_idle_is_noticed_by_the_next_request(
 
 
 def test_a_hung_worker_does_not_outlive_slicer(launcher: Any) -> None:  # noqa: F811
-    _next_one_works(launcher)
+    next_one_works(launcher)
     pids = workers()
     os.kill(launcher.client.pid, signal.SIGSTOP)
     launcher.stop()
     wait_until_gone(pids, 0.1)
-
-
-# The worker does not start
-
-
-def test_there_is_no_such_python(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
-    _chosen(tmp_path / "no such" / "python")
-    jobs = [slicer_worker.run(job_of(slicer_worker.client, "models")) for _ in range(2)]
-    for job in jobs:
-        assert "no such" in _fails(job, "worker.no-python", 5).why
-    _chosen(Path(__file__))  # a file that is no program
-    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.no-python", 5)
-    _chosen(tmp_path)
-    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.no-python", 5)
-    from MedPTQSlicerLib.workerLaunch import setChosenPython
-
-    setChosenPython(None)
-    _next_one_works(slicer_worker)
-
-
-def test_a_python_without_the_packages(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
-    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
-    _chosen(tmp_path / "venv" / "bin" / "python")
-    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    error = _fails(job, "worker.packages", 30)
-    assert str(tmp_path / "venv") in error.why
-    assert "does not have the package" in error.why
-    assert "This computer" in error.todo
-    stderr = slicer_worker.client.stderr
-    assert error.why.rpartition(" ")[2] in stderr
-    assert "Traceback" in stderr
-
-
-def test_a_python_that_does_not_look_at_the_environment(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
-    isolated = write_program(
-        tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n'
-    )
-    _chosen(isolated)
-    _fails(slicer_worker.run(job_of(slicer_worker.client, "models")), "worker.incomplete", 30)
-
-
-@pytest.mark.parametrize(
-    ("code", "expected", "why"),
-    [
-        ("raise ImportError('libfoo.so: cannot open')", "worker.packages", "libfoo.so"),
-        ("print 'Python 2'", "worker.start", "SyntaxError"),
-        ("import sys; sys.stderr.write('old glibc\\n'); sys.exit(9)", "worker.start", "old glibc"),
-        ("import os; os.kill(os.getpid(), 11)", "worker.start", "SIGSEGV"),
-        ("", "worker.start", "status 0"),
-        (f"{HELLO}\nhello(2)\ntime.sleep(600)", "worker.protocol", "protocol 2, not 1"),
-    ],
-)
-def test_a_python_that_cannot_run_it(
-    slicer_worker: Any,  # noqa: F811
-    tmp_path: Path,
-    code: str,
-    expected: str,
-    why: str,
-) -> None:
-    _program(tmp_path, code)
-    jobs = [slicer_worker.run(job_of(slicer_worker.client, "models")) for _ in range(2)]
-    for job in jobs:
-        assert why in _fails(job, expected, 20).why
-
-
-def test_a_python_that_says_nothing(
-    slicer_worker: Any,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from MedPTQSlicerLib import workerClient
-
-    monkeypatch.setattr(workerClient, "HELLO_SECONDS", 2)
-    _program(tmp_path, "import time\ntime.sleep(600)")
-    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    assert "2 seconds" in _fails(job, "worker.silent", 10).why
-    until(lambda: workers() == [], 1)
-
-
-def test_a_package_that_is_found_missing_later(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
-    why = "of a fault in the program (ModuleNotFoundError)"
-    fault = {"code": "medptq.unexpected", "what": "The work", "why": why, "todo": "Try again"}
-    code = f"""{HELLO}
-hello(1)
-for line in sys.stdin:
-    id = json.loads(line)["id"]
-    say(id=id, error={{"code": -32603, "message": "", "data": {fault!r}}})
-"""
-    _program(tmp_path, code)
-    job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    assert "This computer" in _fails(job, "worker.packages", 20).todo
 
 
 # Files
@@ -348,7 +229,7 @@ def test_there_is_no_place_for_files(
         job.wait(5)
     assert raised.value.code == "output.unwritable"
     monkeypatch.undo()
-    _next_one_works(slicer_worker)
+    next_one_works(slicer_worker)
 
 
 def test_the_disk_is_full_while_a_volume_is_handed_over(
@@ -379,7 +260,7 @@ def test_the_disk_is_full_while_a_volume_is_handed_over(
 
 def test_the_log_cannot_be_written(slicer_worker: Any) -> None:  # noqa: F811
     slicer_worker.client.logFile.mkdir()
-    _next_one_works(slicer_worker)
+    next_one_works(slicer_worker)
     assert list(slicer_worker.client.logFile.iterdir()) == []
     slicer_worker.client.logFile.rmdir()
 

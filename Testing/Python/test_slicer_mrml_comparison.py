@@ -32,9 +32,10 @@ def report_of(compared: Comparison) -> dict[str, Any]:
 def with_reference(compared: Comparison) -> Comparison:
     fp32, openvino, int8 = compared.engines
     scores = Score({1: 0.91, 2: None}), Score({1: 0.9, 2: None})
+    surfaces = Score({1: 0.95, 2: None}), Score({1: 0.94, 2: None})
     fp32, int8 = (
-        replace(engine, dice_vs_reference=score)
-        for engine, score in zip((fp32, int8), scores, strict=True)
+        replace(engine, dice_vs_reference=score, nsd_vs_reference=surface)
+        for engine, score, surface in zip((fp32, int8), scores, surfaces, strict=True)
     )
     return replace(compared, engines=(fp32, openvino, int8))
 
@@ -71,8 +72,15 @@ def test_a_row_for_each_structure(scene: SlicerScene) -> None:
 def test_a_reference_adds_columns_and_absent_structures_have_dashes(scene: SlicerScene) -> None:
     compared = with_reference(comparison())
     table = addComparison(scene.scene, report_of(compared)).classTable
-    assert headers_of(table) == [*CLASS_HEADERS, "Reference, FP32", "Reference, INT8"]
-    assert [row[-2:] for row in rows_of(table)] == [["0.9100", "0.9000"], ["–", "–"]]
+    assert headers_of(table) == [
+        *CLASS_HEADERS,
+        *("Reference, FP32", "Reference, INT8"),
+        *("Reference surface, FP32", "Reference surface, INT8"),
+    ]
+    assert [row[-4:] for row in rows_of(table)] == [
+        ["0.9100", "0.9000", "0.9500", "0.9400"],
+        ["–", "–", "–", "–"],
+    ]
 
 
 def test_structures_in_neither_map_or_without_a_name() -> None:

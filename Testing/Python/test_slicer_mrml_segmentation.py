@@ -22,9 +22,17 @@ from MedPTQSlicerLib.labelsToSegmentation import (
     segmentIdOf,
     updateSegmentation,
 )
-from MedPTQSlicerLib.terminology import terminologyOf
 from MedPTQSlicerLib.volumeToScan import writeScanSteps
-from slicer_scenes import SlicerScene, affine, result_of, right_angled, slicer, tilted, vtk
+from slicer_scenes import (
+    SlicerScene,
+    affine,
+    result_of,
+    right_angled,
+    segments,
+    slicer,
+    tilted,
+    vtk,
+)
 
 ALGORITHM = "two-organs, OpenVINO INT8"
 # 2 and 4 are gaps, 5 is not found.
@@ -47,14 +55,6 @@ def label_map() -> Any:
     labels[1, 2, 3] = 3
     labels[3, 4, 5] = 3
     return labels
-
-
-def segments(segmentation: Any) -> dict[str, Any]:
-    inner = segmentation.GetSegmentation()
-    return {
-        inner.GetNthSegmentID(index): inner.GetNthSegment(index)
-        for index in range(inner.GetNumberOfSegments())
-    }
 
 
 def tag_of(segment: Any, name: str) -> str:
@@ -126,72 +126,6 @@ def test_an_odd_name_of_what_made_them_is_one_that_dicom_and_slicers_files_hold(
     segmentation = restored.named("vtkMRMLSegmentationNode", "Organs")
     name = tag_of(segments(segmentation)["Label_1"], "DICOM.SegmentAlgorithmName")
     assert name == ("a b c d: " + "e" * 99)[:64]
-
-
-@pytest.mark.parametrize(
-    ("coding", "category", "kind"),
-    [
-        (Coding("10200004", "Liver"), "123037004", "10200004"),
-        (Coding("86049000", "Neoplasm, Primary"), "49755003", "86049000"),
-        (Coding("71616004", "Muscle"), "85756007", "71616004"),
-        (Coding("70150004", "Bile"), "91720002", "70150004"),
-        (None, "85756007", "85756007"),
-    ],
-)
-def test_slicer_understands_the_terminology(
-    scene: SlicerScene, coding: Coding | None, category: str, kind: str
-) -> None:
-    labels = (Label(1, "Structure", (1, 2, 3), coding),)
-    segmentation = addSegmentation("S", label_map() * 0, labels, volume_of(scene), ALGORITHM)
-    stored = segments(segmentation)["Label_1"].GetTerminology()
-    entry = slicer.vtkSlicerTerminologyEntry()
-    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(stored, entry)
-    assert entry.GetTerminologyContextName() == "Segmentation category and type - DICOM master list"
-    assert entry.GetCategoryObject().GetCodeValue() == category
-    assert entry.GetTypeObject().GetCodingSchemeDesignator() == "SCT"
-    assert entry.GetTypeObject().GetCodeValue() == kind
-    assert entry.GetTypeObject().GetCodeMeaning() == (coding.meaning if coding else "Tissue")
-
-
-LEFT = Coding("7771000", "Left")
-
-
-@pytest.mark.parametrize(
-    "coding",
-    [
-        Coding("64033007", "Kidney", modifier=LEFT),
-        Coding("367643001", "Cyst", region=Coding("64033007", "Kidney", modifier=LEFT)),
-        Coding("59820001", "Blood vessel", region=Coding("10200004", "Liver")),
-        Coding("10200004", "Liver"),
-    ],
-    ids=lambda coding: coding.meaning,
-)
-def test_slicer_understands_sides_and_regions(coding: Coding) -> None:
-    entry = slicer.vtkSlicerTerminologyEntry()
-    stored = terminologyOf(coding)
-    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(stored, entry)
-
-    def read(concept: object) -> tuple[str, str] | None:
-        code = concept.GetCodeValue()
-        return (code, concept.GetCodeMeaning()) if code else None
-
-    def said(wanted: Coding | None) -> tuple[str, str] | None:
-        return (wanted.code, wanted.meaning) if wanted else None
-
-    region = coding.region
-    assert read(entry.GetTypeObject()) == said(coding)
-    assert read(entry.GetTypeModifierObject()) == said(coding.modifier)
-    assert entry.GetRegionContextName() == "Anatomic codes - DICOM master list"
-    assert read(entry.GetRegionObject()) == said(region)
-    assert read(entry.GetRegionModifierObject()) == said(region.modifier if region else None)
-
-
-def test_separators_in_a_meaning_do_not_break_the_entry() -> None:
-    entry = slicer.vtkSlicerTerminologyEntry()
-    stored = terminologyOf(Coding("10200004", "Li~v^er|x"))
-    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(stored, entry)
-    assert entry.GetTypeObject().GetCodeMeaning() == "Li v er x"
-    assert entry.GetTypeObject().GetCodeValue() == "10200004"
 
 
 def test_what_the_dicom_seg_exporter_asks(scene: SlicerScene) -> None:

@@ -58,7 +58,7 @@ def test_what_cannot_be_done_yet_says_why(panel: Panel) -> None:  # noqa: F811
 def test_a_model_that_nobody_tried_is_marked(panel: Panel) -> None:  # noqa: F811
     panel.until(lambda: panel.models() == ["deepbet", "Brightness"])
     states = dict(panel.listed())
-    assert states["UNesT whole brain"] == "Not downloaded, not tried by us"
+    assert states["UNesT whole brain"] == "Not downloaded, untried"
     assert states["deepbet"] == "Not downloaded"
     panel.choose_model("UNesT whole brain")
     details = panel.ui.modelDetails.text
@@ -171,6 +171,8 @@ def test_calibrate_cancel_calibrate_segment(
     panel.until_enabled("segmentApply")
     assert len(segmentations()) == 3
     assert output.GetSegmentation().GetNumberOfSegments() == 2
+    slicer.mrmlScene.RemoveNode(output)
+    assert panel.state.outputSegmentation is None  # and none of the others is to be replaced
 
 
 def test_calibrating_on_loaded_volumes(panel: Panel) -> None:  # noqa: F811

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+import qt
 import slicer
 
 import panel_clicks
@@ -40,6 +41,17 @@ class MedPTQPanelTest(panel_clicks.PanelTestCase):
         self.assertEqual(ui.segmentInput.currentNode().GetName(), volume.GetName())
         self.assertEqual(ui.calibrateFolder.currentPath, str(self.scans))
         waitFor(lambda: "Brightness" in ui.modelDetails.text, "the model")
+
+    def test_the_list_is_sorted_by_numbers(self) -> None:
+        waitFor(lambda: "deepbet" in self.rows(), "the list of models")
+        tree = self.ui.modelList
+        [column] = [n for n in range(tree.columnCount) if tree.headerItem().text(n) == "Classes"]
+        tree.header().setSortIndicator(column, qt.Qt.AscendingOrder)
+        tree.header().sectionClicked(column)
+        shown = [tree.topLevelItem(n).text(column) for n in range(tree.topLevelItemCount)]
+        self.assertNotEqual(shown, sorted(shown))
+        self.assertEqual(shown, sorted(shown, key=int))
+        photograph("14-sorted")
 
     def test_a_calibration_outlives_the_panel(self) -> None:
         self.importAndChoose()

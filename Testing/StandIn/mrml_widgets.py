@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtWidgets
 
 from StandIn.widgets import StandInWidget, stored
@@ -22,6 +23,17 @@ def observe(scene: Any, callback: Callable[[], None]) -> Callable[..., None]:
             scene.RemoveObserver(tags.pop())
 
     return stop
+
+
+def observe_removal(scene: Any, callback: Callable[[Any], None]) -> Callable[[], None]:
+    """Call back with a node that is still in the scene; return a function that ends it."""
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def removed(_scene: Any, _event: str, node: Any) -> None:
+        callback(node)
+
+    tag = scene.AddObserver(slicer.vtkMRMLScene.NodeAboutToBeRemovedEvent, removed)
+    return lambda: scene.RemoveObserver(tag)
 
 
 class qMRMLWidget(StandInWidget, QtWidgets.QWidget):
@@ -101,8 +113,15 @@ class qMRMLNodeComboBox(StandInWidget, QtWidgets.QWidget):
         self.setEnabled(scene is not None)
         self._fill(silently=True)
         if scene is not None:
-            self._stop_observing = observe(scene, self._fill)
-            self.destroyed.connect(self._stop_observing)
+            stop_filling = observe(scene, self._fill)
+            stop_telling = observe_removal(scene, self._about_to_be_removed)
+
+            def stop(*_: Any) -> None:
+                stop_filling()
+                stop_telling()
+
+            self._stop_observing = stop
+            self.destroyed.connect(stop)
             place = self._combo.findData(requested) if requested else 0
             self._select(max(place, 0) if self._combo.count() else -1)
             self._tell()
@@ -154,6 +173,10 @@ class qMRMLNodeComboBox(StandInWidget, QtWidgets.QWidget):
             self._select(0 if self._combo.count() else -1)
             if place == 0 and not self.noneEnabled and nodes:
                 self._tell()
+
+    def _about_to_be_removed(self, node: Any) -> None:
+        if self._combo.findData(node.GetID()) >= 0:
+            self._emit("nodeAboutToBeRemoved(vtkMRMLNode*)", node)
 
     def _sizeAdjustPolicyChanged(self) -> None:
         self._combo.setSizeAdjustPolicy(self.sizeAdjustPolicy)

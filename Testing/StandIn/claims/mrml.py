@@ -43,6 +43,25 @@ def node_choosers() -> None:
         slicer.mrmlScene.RemoveNode(each)
 
 
+def node_choosers_tell_before_a_node_goes() -> None:
+    chooser, _ = chooser_and_heard(none=True)
+    chooser.setMRMLScene(slicer.mrmlScene)
+    first, second = volume("a"), volume("b")
+    chooser.setCurrentNode(first)
+    told: list[Any] = []
+
+    def hear(node: Any) -> None:
+        told.append((node.GetName(), chooser.currentNodeID == node.GetID()))
+        chooser.setCurrentNode(None)
+
+    assert not refused(lambda: chooser.connect("nodeAboutToBeRemoved(vtkMRMLNode*)", hear))
+    slicer.mrmlScene.RemoveNode(first)
+    assert told == [("a", True)]
+    assert chooser.currentNode() is None  # or it would be the other one
+    slicer.mrmlScene.RemoveNode(second)
+    assert told[1:] == [("b", False)]
+
+
 def node_choosers_when_nodes_come_and_go() -> None:
     for none in (False, True):
         chooser, heard = chooser_and_heard(none)

@@ -97,6 +97,22 @@ def trees_tell_their_items() -> None:
     assert refused(lambda: tree.connect("currentItemChanged()", print))
 
 
+def headings_tell_which_was_clicked_and_in_which_order_it_is() -> None:
+    tree, heard = qt.QTreeWidget(), []
+    tree.setColumnCount(3)
+    header = tree.header()
+    header.setSectionsClickable(True)
+    header.setSortIndicatorShown(True)
+    header.setSortIndicator(-1, qt.Qt.AscendingOrder)
+    assert header.sortIndicatorSection() == -1
+    header.setSortIndicator(2, qt.Qt.DescendingOrder)
+    assert header.sortIndicatorSection() == 2
+    assert header.sortIndicatorOrder() == qt.Qt.DescendingOrder
+    assert not refused(lambda: header.connect("sectionClicked(int)", heard.append))
+    header.sectionClicked(2)
+    assert heard == [2]
+
+
 def timers_fire() -> None:
     heard: list[str] = []
     qt.QTimer.singleShot(0, lambda: heard.append("once"))
