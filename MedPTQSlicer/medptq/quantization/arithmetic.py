@@ -12,6 +12,11 @@ INT8_MAX = 127
 _TINY = float(np.finfo(np.float32).tiny)
 
 
+def largest_integer(bits: int) -> int:
+    """Return the largest integer of a symmetric grid of ``bits`` bits: 127 at 8."""
+    return int(2 ** (bits - 1) - 1)
+
+
 def symmetric_scale(amax: NDArray[np.floating] | float) -> NDArray[np.float32]:
     """Return the scale whose grid reaches ``amax`` at the integer 127.
 

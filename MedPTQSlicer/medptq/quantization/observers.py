@@ -1,8 +1,9 @@
 """Choosing the range of an activation from what calibration saw of it.
 
 An activation x is represented as ``scale * q`` with q from -128 to 127; its range ``T`` (the
-threshold) fixes ``scale = T / 127``. Values beyond T are clipped, so a smaller T rounds the bulk
-of the values more finely and clips more of the extremes.
+threshold) fixes ``scale = T / 127``; with b bits, 2^(b-1) - 1 takes the place of 127. Values
+beyond T are clipped, so a smaller T rounds the bulk of the values more finely and clips more of
+the extremes.
 
 ========== =====================================================================================
 max        The largest magnitude seen: nothing is clipped. What MedPTQ used (arXiv 2501.17343).
@@ -25,12 +26,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medptq.quantization.arithmetic import INT8_MAX
+from medptq.quantization.arithmetic import largest_integer
 from medptq.quantization.recipe import Recipe
 
 _BINS = 8192
 _SAMPLE = 1 << 20
-_LEVELS = 128
 
 
 class MagnitudeHistogram:
@@ -85,13 +85,16 @@ class MagnitudeHistogram:
         return self.limit / _BINS
 
 
-def threshold(histogram: MagnitudeHistogram, recipe: Recipe, *, is_image: bool = False) -> float:
-    """Return the range of an activation: the magnitude that becomes the integer 127.
+def threshold(
+    histogram: MagnitudeHistogram, recipe: Recipe, *, is_image: bool = False, bits: int = 8
+) -> float:
+    """Return the range of an activation: the magnitude that becomes the largest integer.
 
     Args:
         histogram: What was seen of the activation.
         recipe: Names the observer.
         is_image: Whether it is the network's input rather than the result of a layer.
+        bits: Bits of the integers.
 
     Returns:
         A magnitude from 0 to the largest one seen; 0 if the activation was all zero.
@@ -101,9 +104,9 @@ def threshold(histogram: MagnitudeHistogram, recipe: Recipe, *, is_image: bool =
     if recipe.observer == "percentile":
         found = _percentile(histogram, recipe.percentile)
     elif recipe.observer == "mse" or is_image:
-        found = _least_squared_error(histogram)
+        found = _least_squared_error(histogram, bits)
     else:
-        found = _least_divergence(histogram)
+        found = _least_divergence(histogram, bits)
     return min(found, histogram.amax)
 
 
@@ -113,23 +116,25 @@ def _percentile(histogram: MagnitudeHistogram, percentile: float) -> float:
     return (index + 1) * histogram.width
 
 
-def _least_squared_error(histogram: MagnitudeHistogram) -> float:
+def _least_squared_error(histogram: MagnitudeHistogram, bits: int) -> float:
     counts, width = histogram.counts, histogram.width
+    largest = largest_integer(bits)
     centres = (np.arange(_BINS) + 0.5) * width
     best, best_error = histogram.amax, math.inf
     # A grid finer than twice the bins would be judged by where the bins' centres happen to fall.
-    finest = min(2 * INT8_MAX * width / histogram.amax, 1.0)
+    finest = min(2 * largest * width / histogram.amax, 1.0)
     for share in np.geomspace(finest, 1.0, 200):
         candidate = float(share * histogram.amax)
-        scale = candidate / INT8_MAX
-        rounded = np.minimum(np.rint(centres / scale), INT8_MAX) * scale
+        scale = candidate / largest
+        rounded = np.minimum(np.rint(centres / scale), largest) * scale
         error = float(counts @ np.square(centres - rounded))
         if error < best_error:
             best, best_error = candidate, error
     return best
 
 
-def _least_divergence(histogram: MagnitudeHistogram) -> float:
+def _least_divergence(histogram: MagnitudeHistogram, bits: int) -> float:
+    levels = largest_integer(bits) + 1
     counts = histogram.counts.copy()
     # Exact zeros (after ReLU, or background) are represented without error by every candidate,
     # and so many that they would decide the divergence alone.
@@ -139,21 +144,21 @@ def _least_divergence(histogram: MagnitudeHistogram) -> float:
     if total == 0.0:
         return histogram.amax
     best, best_divergence = used, math.inf
-    for bins in range(_LEVELS, used + 1, max(used // 512, 1)):
+    for bins in range(levels, used + 1, max(used // 512, 1)):
         reference = counts[:bins].copy()
         reference[-1] += counts[bins:].sum()
-        divergence = _divergence(reference / total, _requantized(counts[:bins]))
+        divergence = _divergence(reference / total, _requantized(counts[:bins], levels))
         if divergence < best_divergence:
             best, best_divergence = bins, divergence
     return best * histogram.width
 
 
-def _requantized(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``counts`` merged into 128 levels, each spread over its own bins that had any."""
-    level = np.arange(len(counts)) * _LEVELS // len(counts)
+def _requantized(counts: NDArray[np.float64], levels: int) -> NDArray[np.float64]:
+    """Return ``counts`` merged into levels, each spread over its own bins that had any."""
+    level = np.arange(len(counts)) * levels // len(counts)
     filled = (counts > 0).astype(np.float64)
-    sums = np.bincount(level, counts, _LEVELS)
-    bins = np.bincount(level, filled, _LEVELS)
+    sums = np.bincount(level, counts, levels)
+    bins = np.bincount(level, filled, levels)
     spread = (sums / np.maximum(bins, 1.0))[level] * filled
     total = spread.sum()
     return spread / total if total > 0 else spread

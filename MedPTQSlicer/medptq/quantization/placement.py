@@ -11,7 +11,7 @@ before it are widened and those after it narrowed again, which costs more than t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -104,6 +104,27 @@ def place_for_openvino(graph: ir.Graph) -> Placement:
             if node.op_type == "Concat":
                 tied.append(frozenset(point.tensor for point in points))
     return Placement(tuple(inputs), tuple(weights), tuple(_merged(tied)))
+
+
+def place_at_layers(graph: ir.Graph) -> Placement:
+    """Choose the inputs and weights of convolutions and matrix products, and nothing else.
+
+    That is what papers simulate. No engine has a say, so transposed convolutions have a scale per
+    output channel as well.
+
+    Args:
+        graph: Simplified graph; every node and value has a name.
+    """
+    everything = place_for_openvino(graph)
+    kinds = {f"{node.name}": node.op_type for node in graph}
+    return Placement(
+        inputs=tuple(point for point in everything.inputs if kinds[point.node] in _WEIGHTED),
+        weights=tuple(
+            replace(weight, axis=1) if kinds[weight.node] == "ConvTranspose" else weight
+            for weight in everything.weights
+        ),
+        tied=(),
+    )
 
 
 def _is_spatial_or_linear(node: ir.Node) -> bool:

@@ -15,18 +15,16 @@ import torch
 
 import medptq
 from medptq.artifacts import atomic_folder, sha256_of, write_json
-from medptq.errors import QuantizationError
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import save_graph
 from medptq.graph.loading import load_graph
-from medptq.graph.lowering import lower_for_integer_kernels
 from medptq.graph.simplify import simplify
-from medptq.graph.two_class_head import merge_two_class_softmax
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.calibration import Calibration, CalibrationPatches, calibrate
-from medptq.quantization.placement import Placement, place_for_openvino
+from medptq.quantization.placement import place_for_openvino
+from medptq.quantization.preparing import not_empty, prepare_for_openvino
 from medptq.quantization.qdq import insert_qdq
 from medptq.quantization.quantized_model import (
     CARD,
@@ -76,19 +74,17 @@ def quantize_model(
         fp32 = simplify(load_graph(model.onnx), input_shape=(1, model.channels, *model.patch_size))
         _write_graph(fp32, folder / FP32)
 
-        observed = _placed(ir.from_proto(fp32))
+        observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
         calibration = calibrate(fp32, observed.activations, patches, recipe, reporter)
 
-        int8 = ir.from_proto(fp32)
-        merged = merge_two_class_softmax(int8)
-        lowered = lower_for_integer_kernels(int8, _spatial_shapes(int8))
-        placement = _placed(int8)
+        int8 = prepare_for_openvino(fp32)
+        placement = int8.placement
         thresholds = {
-            name: calibration.thresholds[lowered.same_values.get(name, name)]
+            name: calibration.thresholds[int8.same_values.get(name, name)]
             for name in placement.activations
         }
-        scales = insert_qdq(int8, placement, thresholds)
-        quantized = ir.to_proto(int8)
+        scales = insert_qdq(int8.model, placement, thresholds)
+        quantized = ir.to_proto(int8.model)
         onnx.checker.check_model(quantized)
         _write_graph(quantized, folder / INT8)
 
@@ -106,7 +102,7 @@ def quantize_model(
                 "policy": "openvino",
                 "activations": len(placement.inputs),
                 "weights": len(placement.weights),
-                "rewritten": [*merged, *lowered.rewritten],
+                "rewritten": list(int8.rewritten),
             },
             "calibration": _summary(calibration, patches.scan_digests, scales),
             "agreement_with_fp32": agreement,
@@ -114,28 +110,6 @@ def quantize_model(
         }
         write_json(folder / MANIFEST, manifest)
     return load_quantized_model(output)
-
-
-def _placed(graph: ir.Model) -> Placement:
-    placement = place_for_openvino(graph.graph)
-    if not placement.weights:
-        raise QuantizationError(
-            "nothing-to-quantize",
-            "The network was not quantized",
-            why="it has no convolution or linear layer with constant weights",
-            todo="Check that the file is the network that you mean",
-        )
-    return placement
-
-
-def _spatial_shapes(model: ir.Model) -> dict[str, tuple[int, ...]]:
-    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
-    shapes = {}
-    for value in values:
-        dims = list(value.shape or [])[2:]
-        if value.name is not None and dims and all(isinstance(dim, int) for dim in dims):
-            shapes[value.name] = tuple(int(dim) for dim in dims)  # type: ignore[arg-type]
-    return shapes
 
 
 def _agreement(

@@ -1,0 +1,1 @@
+"""Winning back what few bits lose, without labels."""

@@ -1,0 +1,181 @@
+"""From an FP32 graph and patches to a network of few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medptq.errors import QuantizationError
+from medptq.graph.executor import GraphExecutor
+from medptq.graph.simplify import simplify
+from medptq.progress import Reporter
+from medptq.quantization.placement import place_at_layers
+from medptq.quantization.preparing import Prepared, not_empty, prepare_for_openvino
+from medptq.quantization.scheme import Scheme
+from medptq.quantization.simulation.edges import Edge, EdgedGraph, with_edges
+from medptq.quantization.simulation.granularity import Groups
+from medptq.quantization.simulation.grid import Grid, activation_grid
+from medptq.quantization.simulation.network import SimulatedNetwork
+from medptq.quantization.simulation.ranges import (
+    RangeObserver,
+    RangeObserverKind,
+    kind_of_observer,
+)
+
+Patches: TypeAlias = Sequence[NDArray[np.float32]]
+"""What a network is calibrated on: arrays [1, C, D, H, W], all of the size of its patch."""
+
+_Ends: TypeAlias = tuple[Tensor, Tensor]
+
+
+def simulate(
+    model: onnx.ModelProto,
+    scheme: Scheme,
+    patches: Patches,
+    *,
+    overrides: Mapping[str, Scheme | None] = MappingProxyType({}),
+    reporter: Reporter = Reporter(),  # noqa: B008 - it holds no state
+) -> SimulatedNetwork:
+    """Return a network whose layers compute with few bits.
+
+    Args:
+        model: The FP32 graph as :func:`medptq.graph.loading.load_graph` returns it.
+        scheme: How its layers are quantized.
+        patches: What static scales are learned from, of the size that the network will be run
+            on. With dynamic scales one is enough, and only its shape counts.
+        overrides: Another scheme for some of the layers, by name; None to leave one in FP32.
+        reporter: Told of progress; may cancel.
+
+    Raises:
+        ModelError: The graph cannot be run on such patches.
+        QuantizationError: There is nothing in the graph to quantize, an override names no layer,
+            or an activation was not finite.
+        Cancelled: The user asked to stop.
+    """
+    depth, height, width = patches[0].shape[2:]
+    input_shape = (1, patches[0].shape[1], depth, height, width)
+    fp32 = simplify(model, input_shape=input_shape)
+    prepared = _prepared(fp32, scheme)
+    graph = with_edges(prepared.model, prepared.placement)
+    unknown = sorted(overrides.keys() - graph.nodes.keys())
+    if unknown:
+        raise QuantizationError(
+            "scheme",
+            "The network cannot be simulated so",
+            why=f"it has no layer {unknown[0]!r}",
+            todo="Name the layers as the simplified network does",
+        )
+    schemes = {
+        name: chosen for name in graph.nodes if (chosen := overrides.get(name, scheme)) is not None
+    }
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    observers = _observers(graph, schemes, prepared.same_values)
+    if observers:
+        _observe(GraphExecutor(fp32, device), observers, patches, reporter)
+    image = next(value.name for value in fp32.graph.input)
+    ends = _ends(graph, schemes, observers, prepared.same_values, image)
+    grids: dict[str, Grid] = {}
+    for edge in graph.edges:
+        if edge.value in ends:
+            chosen = schemes[edge.node]
+            grids[edge.value] = activation_grid(
+                *ends[edge.value], chosen.activation_bits, signed=chosen.signed
+            )
+    return SimulatedNetwork(graph, schemes, grids, input_shape, device)
+
+
+def _prepared(fp32: onnx.ModelProto, scheme: Scheme) -> Prepared:
+    if scheme.placing == "openvino":
+        return prepare_for_openvino(fp32)
+    model = ir.from_proto(fp32)
+    return Prepared(model, not_empty(place_at_layers(model.graph)), {}, ())
+
+
+_Key: TypeAlias = tuple[str, Groups, RangeObserverKind]
+"""Name of an activation of the FP32 graph, its groups, and how their ranges are observed."""
+
+
+def _key(graph: EdgedGraph, edge: Edge, scheme: Scheme, same_values: Mapping[str, str]) -> _Key:
+    groups = graph.groups(edge, scheme.activation_granularity)
+    return same_values.get(edge.tensor, edge.tensor), groups, kind_of_observer(groups, scheme)
+
+
+def _static(graph: EdgedGraph, schemes: Mapping[str, Scheme]) -> Iterable[tuple[Edge, Scheme]]:
+    for edge in graph.edges:
+        if edge.node in schemes and schemes[edge.node].scales == "static":
+            yield edge, schemes[edge.node]
+
+
+def _observers(
+    graph: EdgedGraph, schemes: Mapping[str, Scheme], same_values: Mapping[str, str]
+) -> dict[_Key, RangeObserver]:
+    """Return what watches the activations, once for all the edges that ask the same of one."""
+    observers: dict[_Key, RangeObserver] = {}
+    for edge, scheme in _static(graph, schemes):
+        name, groups, kind = _key(graph, edge, scheme, same_values)
+        if (name, groups, kind) not in observers:
+            observers[name, groups, kind] = kind(groups)
+    return observers
+
+
+def _observe(
+    executor: GraphExecutor,
+    observers: Mapping[_Key, RangeObserver],
+    patches: Patches,
+    reporter: Reporter,
+) -> None:
+    by_name: dict[str, list[RangeObserver]] = {}
+    for (name, *_), observer in observers.items():
+        by_name.setdefault(name, []).append(observer)
+
+    def see(name: str, tensor: Tensor) -> None:
+        reporter.check()
+        for observer in by_name[name]:
+            observer.add(tensor)
+
+    with torch.inference_mode():
+        for patch in reporter.track(patches, "Calibrating"):
+            executor.run(torch.from_numpy(patch).to(executor.device), see, watch=by_name.keys())
+
+
+def _ends(
+    graph: EdgedGraph,
+    schemes: Mapping[str, Scheme],
+    observers: Mapping[_Key, RangeObserver],
+    same_values: Mapping[str, str],
+    image: str,
+) -> dict[str, _Ends]:
+    """Return the ends of the ranges of each edge with static scales, by the edge's value."""
+    found: dict[tuple[_Key, Scheme], _Ends] = {}
+    by_tensor: dict[str, list[_Ends]] = {}
+    ends: dict[str, _Ends] = {}
+    for edge, scheme in _static(graph, schemes):
+        key = _key(graph, edge, scheme, same_values)
+        if (key, scheme) not in found:
+            low, high = observers[key].range_for(scheme, is_image=key[0] == image)
+            if not bool(torch.isfinite(high - low).all()):
+                raise QuantizationError(
+                    "not-finite",
+                    "The network cannot be quantized",
+                    why=f"its activation {key[0]!r} became infinite or not a number",
+                    todo="Check that the patches are prepared as the network's card says",
+                )
+            found[key, scheme] = low, high
+        ends[edge.value] = found[key, scheme]
+        by_tensor.setdefault(edge.tensor, []).append(ends[edge.value])
+    tied = {name: group for group in graph.tied for name in group}
+    for edge, _ in _static(graph, schemes):
+        if edge.tensor in tied:
+            # Only OpenVINO's placement ties activations, and it has one range for each.
+            joined = [pair for name in tied[edge.tensor] for pair in by_tensor.get(name, [])]
+            lows, highs = zip(*joined, strict=True)
+            ends[edge.value] = torch.stack(lows).min(), torch.stack(highs).max()
+    return ends
