@@ -108,7 +108,9 @@ class ModelList:
             tree.resizeColumnToContents(column)
             tree.setColumnWidth(column, min(tree.columnWidth(column), widest))
         rows = min(max(len(self._models), _FEWEST_ROWS), _MOST_ROWS)
-        tree.setFixedHeight(_HEADING_HEIGHT + rows * _ROW_HEIGHT)
+        # Not fixed: Qt may keep a height for the section that is too small for the text below the
+        # list, and the two would lie over each other.
+        tree.setMaximumHeight(_HEADING_HEIGHT + rows * _ROW_HEIGHT)
 
     def _mark(self) -> None:
         self._isFilling = True
