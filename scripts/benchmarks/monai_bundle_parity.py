@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -224,7 +225,9 @@ def compare(
     theirs = run([sys.executable, __file__, "--run", *map(str, (bundle, scan, reference))])
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(reference)))
     subprocess.run(  # so that the export is not among what is timed
-        [sys.executable, "-m", "medptq", "import", str(bundle), "--quiet"], check=True
+        [sys.executable, "-m", "medptq", "import", str(bundle), "--quiet"],
+        check=True,
+        env={**os.environ, "MEDPTQ_LIBRARY": str(work / "library")},  # not the user's
     )
     values = range(1, options.classes)
     rows = []
