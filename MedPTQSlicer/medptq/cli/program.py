@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from medptq import answers
 from medptq.cli.arguments import make_parser
@@ -64,7 +64,9 @@ def _models(options: argparse.Namespace, _: Reporter) -> Outcome:
     from medptq.housekeeping import list_models
 
     answer = answers.models_answer(list_models())
-    table = Table("id", "what", "modality", "region", "structures", "MB", "licence", "here")
+    # The id is what has to be typed, so it is seen whole in the narrowest terminal.
+    name = Column("id", min_width=max((len(row["id"]) for row in answer["models"]), default=0))
+    table = Table(name, "what", "modality", "region", "structures", "MB", "licence", "here")
     shown: list[Table | str] = [table]
     for row in answer["models"]:
         names = row["structures"]
@@ -90,7 +92,8 @@ def _models(options: argparse.Namespace, _: Reporter) -> Outcome:
 
 def _architectures() -> Outcome:
     answer = answers.architectures_answer()
-    table = Table("name", "what", "million parameters", "code's licence", "code", "cite")
+    name = Column("name", min_width=max(len(row["name"]) for row in answer["architectures"]))
+    table = Table(name, "what", "million parameters", "code's licence", "code", "cite")
     for row in answer["architectures"]:
         millions = row["million_parameters"]
         table.add_row(
