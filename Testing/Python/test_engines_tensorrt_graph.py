@@ -6,10 +6,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from medptq.engines.tensorrt_graph import (
-    in_half_precision,
+from medptq.engines.tensorrt_graph import in_half_precision, with_input_shape
+from medptq.engines.tensorrt_normalization import (
     lower_instance_normalization,
-    with_input_shape,
     with_layer_normalization,
 )
 from medptq.engines.tensorrt_placement import Placement, placed, placements

@@ -12,12 +12,12 @@ import torch
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_building import build_plan
-from medptq.engines.tensorrt_graph import (
-    in_half_precision,
+from medptq.engines.tensorrt_graph import in_half_precision
+from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
+from medptq.engines.tensorrt_normalization import (
     lower_instance_normalization,
     with_layer_normalization,
 )
-from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
 from medptq.graph.executor import GraphExecutor

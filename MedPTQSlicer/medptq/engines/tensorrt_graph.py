@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from medptq.engines.tensorrt_library import cannot_build
-from medptq.graph.editing import add_constant, constant_of, new_node, replace_by
 
 _QDQ_IN_FP16 = 19
 """The first opset whose Q/DQ nodes take FP16."""
@@ -73,94 +71,6 @@ def _free_batch(model: onnx.ModelProto) -> None:
             name = f"{node.output[0]}/shape"
             model.graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name
-
-
-def lower_instance_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal graph with InstanceNormalization written out in basic operations.
-
-    TensorRT 8.6 hands the operator to a plugin that needs cuDNN; the basic operations it fuses by
-    itself. In FP32 only: in FP16 their sums overflow.
-    """
-    graph = ir.from_proto(model)
-    for node in list(graph.graph):
-        value = node.inputs[0] if node.inputs else None
-        if node.op_type != "InstanceNormalization" or value is None or value.shape is None:
-            continue
-        scale, bias = constant_of(node, 1), constant_of(node, 2)
-        if scale is None or bias is None:
-            continue
-        name = node.name or f"{node.outputs[0].name}"
-        axes = list(range(2, len(value.shape)))
-        wide = (-1, *[1] * len(axes))
-
-        def then(
-            operator: str,
-            part: str,
-            *inputs: ir.Value,
-            name: str = name,
-            node: ir.Node = node,
-            axes: list[int] = axes,
-        ) -> ir.Value:
-            attributes = {"axes": axes, "keepdims": 1} if operator == "ReduceMean" else None
-            made = new_node(operator, inputs, f"{name}/{part}", attributes)
-            graph.graph.insert_before(node, made)
-            return made.outputs[0]
-
-        epsilon = np.float32(node.attributes.get_float("epsilon", 1e-5))
-        centred = then("Sub", "centred", value, then("ReduceMean", "mean", value))
-        variance = then("ReduceMean", "variance", then("Mul", "square", centred, centred))
-        spread = then(
-            "Sqrt",
-            "spread",
-            then(
-                "Add",
-                "shifted",
-                variance,
-                add_constant(graph.graph, f"{name}/epsilon", np.array(epsilon)),
-            ),
-        )
-        normal = then("Div", "normal", centred, spread)
-        scaled = then(
-            "Mul",
-            "scaled",
-            normal,
-            add_constant(graph.graph, f"{name}/scale", scale.reshape(wide)),
-        )
-        result = then(
-            "Add", "result", scaled, add_constant(graph.graph, f"{name}/bias", bias.reshape(wide))
-        )
-        replace_by(graph.graph, node, result)
-    return ir.to_proto(graph)
-
-
-def with_layer_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal graph with InstanceNormalization as LayerNormalization over the voxels.
-
-    TensorRT 8.6 has a layer of its own for this, whose sums are in FP32 also where the rest runs in
-    FP16. Scale and bias are [1, C, 1, ...].
-    """
-    graph = ir.from_proto(model)
-    for node in list(graph.graph):
-        value = node.inputs[0] if node.inputs else None
-        if node.op_type != "InstanceNormalization" or value is None or value.shape is None:
-            continue
-        scale, bias = constant_of(node, 1), constant_of(node, 2)
-        if scale is None or bias is None:
-            continue
-        name = node.name or f"{node.outputs[0].name}"
-        wide = (1, -1, *[1] * (len(value.shape) - 2))
-        inputs = (
-            value,
-            add_constant(graph.graph, f"{name}/scale", scale.reshape(wide)),
-            add_constant(graph.graph, f"{name}/bias", bias.reshape(wide)),
-        )
-        epsilon = node.attributes.get_float("epsilon", 1e-5)
-        made = new_node(
-            "LayerNormalization", inputs, f"{name}/layer", {"axis": 2, "epsilon": epsilon}
-        )
-        graph.graph.insert_before(node, made)
-        replace_by(graph.graph, node, made.outputs[0])
-    return ir.to_proto(graph)
 
 
 def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
