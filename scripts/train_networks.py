@@ -93,31 +93,31 @@ _SLOW = 5e-4  # the learning rate of what has attention
 
 def _jobs() -> list[Job]:
     head, hippocampus = DATASETS["ixi2mm_dlmuse"], DATASETS["hippocampus"]
-    small, box = {"base_features": 8}, _HIPPOCAMPUS
+    box, cube = _HIPPOCAMPUS, _CUBE
     return [
         # The longest first, so that no GPU is left with one at the end. The small ones are below
-        # 8 MB in FP32, as demonstrations.
-        Job(head, "nnunet-small", "nnunet", _HEAD, nnunet_options(16, 32, 64, 80, 80), 4, share=2),
-        Job(head, "unet-small", "unet", _HEAD, small, 4, share=2),
-        Job(head, "swinunetr-t", "swinunetr-t", _HEAD, {}, 2, _SLOW, share=1.5),
-        Job(head, "unet", "unet", _HEAD, {}, 4, share=1.5),
-        Job(head, "nnunet", "nnunet", _HEAD, nnunet_options(32, 64, 128, 160, 160), 2, share=1.5),
-        Job(head, "segresnet", "segresnet", _HEAD, {"init_filters": 16}, 2, share=1.5),
+        # 8 MB, as demonstrations.
+        Job(head, "swinunetr-t", "swinunetr-t", _HEAD, {}, 2, _SLOW, share=6),
+        Job(head, "nnunet", "nnunet", _HEAD, nnunet_options(32, 64, 128, 160, 160), 2, share=3.3),
+        Job(head, "unet", "unet", _HEAD, {}, 2, share=3.3),
+        Job(head, "segresnet", "segresnet", _HEAD, {"init_filters": 16}, 2, share=3.3),
+        Job(
+            head, "nnunet-small", "nnunet", _HEAD, nnunet_options(16, 32, 64, 80, 80), 2, share=3.3
+        ),
+        Job(hippocampus, "medformer", "medformer", box, _MEDFORMER, 4, _SLOW, share=1.6),
+        Job(hippocampus, "swinunetr-t", "swinunetr-t", cube, {}, 4, _SLOW, share=1.6),
+        Job(hippocampus, "swinunetr-s", "swinunetr-s", cube, {}, 4, _SLOW, share=1.6),
+        Job(hippocampus, "unetr", "unetr", box, _UNETR, 8, _SLOW, share=1.4),
+        Job(hippocampus, "transunet", "transunet", box, _TRANSUNET, 8, _SLOW, share=1.4),
+        Job(hippocampus, "stunet-b", "stunet-b", cube, {}, 4),
         Job(hippocampus, "nnunet-small", "nnunet", box, nnunet_options(16, 32, 64, 128)),
-        Job(hippocampus, "unet-small", "unet", box, small),
         Job(hippocampus, "nnunet", "nnunet", box, nnunet_options(32, 64, 128, 256)),
         Job(hippocampus, "unet", "unet", box),
-        Job(hippocampus, "swinunetr-t", "swinunetr-t", _CUBE, {}, 4, _SLOW),
-        Job(hippocampus, "swinunetr-s", "swinunetr-s", _CUBE, {}, 4, _SLOW),
-        Job(hippocampus, "unetr", "unetr", box, _UNETR, 8, _SLOW),
-        Job(hippocampus, "transunet", "transunet", box, _TRANSUNET, 8, _SLOW),
-        Job(hippocampus, "medformer", "medformer", box, _MEDFORMER, 4, _SLOW),
         Job(hippocampus, "segresnet", "segresnet", box, {"init_filters": 16}),
         Job(
             *(hippocampus, "vista3d", "vista3d", box),
             {"class_indices": [1, 2], "encoder_embed_dim": 16},
         ),
-        Job(hippocampus, "stunet-b", "stunet-b", _CUBE, {}, 4),
     ]
 
 
