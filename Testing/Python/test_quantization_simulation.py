@@ -266,6 +266,16 @@ def test_every_granularity_runs_and_is_close(unet, patches, granularity, scales)
         assert 0 < _error(network, reference.run, patches) < 1e-3 * energy
 
 
+def test_adaptive_scales_lie_at_the_positions_that_pointwise_convolutions_read(tmp_path, patches):
+    layers = torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(4, 2, 1)
+    graph = export(torch.nn.Sequential(*layers), (1, 1, 16, 16, 16), tmp_path / "n.onnx")
+    network = simulate(graph, Scheme(activation_granularity="adaptive"), patches)
+    [first, last] = (
+        network.grids[layer.edges[0].value].scale.shape for layer in network.layers.values()
+    )
+    assert (first, last) == ((1, 1, 1, 1, 1), (1, 1, 16, 16, 16))
+
+
 def test_with_no_layer_quantized_it_is_the_network(unet, patches):
     network = simulate(unet, Scheme(4, 4, observer="max"), patches)
     reference = GraphExecutor(unet)

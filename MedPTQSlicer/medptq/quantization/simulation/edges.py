@@ -100,7 +100,10 @@ def with_edges(model: ir.Model, placement: Placement) -> EdgedGraph:
 
 
 def _insert(graph: ir.Graph, node: ir.Node, index: int) -> str:
-    identity = new_node("Identity", [node.inputs[index]], f"{node.name}/operand_{index}")
+    value = node.inputs[index]
+    identity = new_node("Identity", [value], f"{node.name}/operand_{index}")
+    if value is not None:  # a kernel's size decides how its layer's input is divided
+        identity.outputs[0].shape, identity.outputs[0].type = value.shape, value.type
     graph.insert_before(node, identity)
     node.replace_input_with(index, identity.outputs[0])
     return f"{identity.outputs[0].name}"
