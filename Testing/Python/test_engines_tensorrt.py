@@ -11,12 +11,20 @@ from medptq.engines import tensorrt_library
 from medptq.engines.proof_network import PROOF_SHAPE, proof_network
 from medptq.engines.protocol import BuildRequest
 from medptq.engines.tensorrt import TensorRTEngine
-from medptq.engines.tensorrt_library import unusable_because
+from medptq.engines.tensorrt_checked_build import WORST_ERROR, build_and_measure
+from medptq.engines.tensorrt_library import (
+    import_tensorrt,
+    is_strongly_typed,
+    unusable_because,
+)
+from medptq.engines.tensorrt_normalization import forms_for
 from medptq.engines.tensorrt_placement import placements
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_timing_cache import read_timings
 from medptq.errors import EngineError
+from medptq.graph.simplify import simplify
 from medptq.progress import Progress, Reporter
+from quantization_helpers import export
 from tensorrt_networks import SMALL, difference, image, quantized_graph, residual_graph, run
 
 USABLE = TensorRTEngine().availability()
@@ -92,6 +100,7 @@ def test_every_precision_runs_and_agrees_with_pytorch(tmp_path, monkeypatch, pre
         found = session.run(image().to(session.device)).float().cpu()
         again = session.run(image().to(session.device)).float().cpu()
         layers = session.layer_precisions()
+        assert session.scratch_bytes() >= 0
     assert (
         difference(found, run(graph, image()))
         < {"fp32": 3e-3, "fp16": 1e-2, "int8": 5e-2}[precision]
@@ -125,12 +134,55 @@ def test_a_network_with_norms_pooling_and_skips_is_built_in_int8(tmp_path, monke
     TensorRTEngine().build(request, tmp_path / "built", Reporter(on_progress=stages.append))
     plan = Plan.from_bytes((tmp_path / "built").read_bytes())
     assert stages
-    assert len(plan.tried) == 1 + len(placements(quantized))
+    forms = forms_for(quantized, "int8", typed=is_strongly_typed(import_tensorrt()))
+    assert {tried.form for tried in plan.tried} == set(forms)
+    assert len(plan.tried) >= len(forms) + len(placements(quantized))
     times = [tried.milliseconds for tried in plan.tried if tried.milliseconds is not None]
     assert times[0] == min(times)
     with TensorRTEngine().open(request, tmp_path / "built") as session:
         found = session.run(image(SMALL).to(session.device)).float().cpu()
     assert difference(found, run(quantized, image(SMALL))) < 0.1
+
+
+@pytest.fixture(scope="module")
+def overflowing(tmp_path_factory) -> onnx.ModelProto:
+    """A GroupNorm of two million voxels, whose squares add up to far more than FP16 holds."""
+    torch.manual_seed(0)
+    first = torch.nn.Conv3d(1, 16, 3, padding=1)
+    with torch.no_grad():
+        first.weight.mul_(10)
+    norm = torch.nn.GroupNorm(2, 16)
+    network = torch.nn.Sequential(first, norm, torch.nn.ReLU(), torch.nn.Conv3d(16, 2, 1))
+    path = tmp_path_factory.mktemp("overflowing") / "net.onnx"
+    shape = (1, 1, 64, 64, 64)
+    export(network.eval(), shape, path)
+    return onnx.shape_inference.infer_shapes(simplify(onnx.load(path), input_shape=shape))
+
+
+@on_gpu
+@pytest.mark.parametrize("form", ["sums in FP32", "own layer", "scaled sums"])
+def test_each_form_of_normalization_holds_sums_beyond_fp16(
+    tmp_path, monkeypatch, overflowing, form
+):
+    if is_strongly_typed(import_tensorrt()):
+        pytest.skip("TensorRT has kernels of its own for it from version 10 on")
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    build = build_and_measure(overflowing, "fp16", form, Reporter())
+    print(f"{form}: {build.milliseconds:.3f} ms, error {build.error:.2%}")
+    assert build.error < WORST_ERROR["fp16"]
+
+
+@on_gpu
+def test_the_form_of_normalization_is_chosen_by_its_time(tmp_path, monkeypatch, overflowing):
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    onnx.save(overflowing, tmp_path / "net.onnx")
+    request = BuildRequest(tmp_path / "net.onnx", "fp16", (1, 1, 64, 64, 64))
+    TensorRTEngine().build(request, tmp_path / "built", Reporter())
+    plan = Plan.from_bytes((tmp_path / "built").read_bytes())
+    typed = is_strongly_typed(import_tensorrt())
+    assert {tried.form for tried in plan.tried} == set(forms_for(overflowing, "fp16", typed=typed))
+    times = [tried.milliseconds for tried in plan.tried if tried.milliseconds is not None]
+    assert times[0] == min(times)
 
 
 @on_gpu

@@ -48,6 +48,7 @@ CLASSES = {
     "context": "IExecutionContext",
     "parser.get_error()": "ParserError",
     "network.get_output()": "ITensor",
+    "operation": "ILayer",
     "config.get_timing_cache()": "ITimingCache",
 }
 
@@ -57,6 +58,11 @@ ONLY_IN = {
     "NetworkDefinitionCreationFlag.STRONGLY_TYPED": {10, 11},
     "BuilderFlag.FP16": {8, 10},
     "BuilderFlag.INT8": {8, 10},
+    "BuilderFlag.OBEY_PRECISION_CONSTRAINTS": {8, 10},
+    "ILayer.precision": {8, 10},
+    "ILayer.set_output_type": {8, 10},
+    "ICudaEngine.device_memory_size": {8, 10},
+    "ICudaEngine.device_memory_size_v2": {10, 11},
     "IBuilderConfig.progress_monitor": {10, 11},
     "IProgressMonitor": {10, 11},
     "IProgressMonitor.__init__": {10, 11},
@@ -291,10 +297,22 @@ else:
     output = types.SimpleNamespace(dtype=trt.float32)
     config = types.SimpleNamespace(
         set_flag=set_.append, set_tactic_sources=lambda bits: set_.append(bits))
-    network = types.SimpleNamespace(get_output=lambda index: output)
+    kinds = {}
+    class Layer:
+        precision = None
+        def __init__(self, name):
+            self.name = name
+        def set_output_type(self, index, kind):
+            kinds[self.name] = kind
+    layers = [Layer("norm/mean/in-fp32"), Layer("norm/normal")]
+    network = types.SimpleNamespace(
+        get_output=lambda index: output, num_layers=2, get_layer=lambda index: layers[index])
     building._allow(trt, config, network, "int8")
-    assert set_[:2] == [trt.BuilderFlag.FP16, trt.BuilderFlag.INT8]
+    flags = trt.BuilderFlag
+    assert set_[:3] == [flags.FP16, flags.OBEY_PRECISION_CONSTRAINTS, flags.INT8]
     assert output.dtype == trt.float16
+    assert [layer.precision for layer in layers] == [trt.float32, None]
+    assert kinds == {"norm/mean/in-fp32": trt.float32}
 print("done")
 """
 

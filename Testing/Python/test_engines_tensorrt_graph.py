@@ -7,14 +7,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from medptq.engines.tensorrt_graph import in_half_precision, with_input_shape
-from medptq.engines.tensorrt_normalization import (
-    lower_instance_normalization,
-    with_layer_normalization,
-)
+from medptq.engines.tensorrt_normalization import IN_FP32, forms_for, in_form
 from medptq.engines.tensorrt_placement import Placement, placed, placements
 from medptq.errors import EngineError
+from medptq.graph.executor import GraphExecutor
 from medptq.graph.simplify import simplify
 from medptq.models.architectures.building import build_network
+from medptq.quantization.recipe import Recipe
+from medptq.quantization.scheme import scheme_of
+from medptq.quantization.simulation.simulating import simulate
+from medptq.quantization.writing import write_quantized
 from quantization_helpers import export
 from small_networks import SMALL as SMALL_NETWORKS
 from tensorrt_networks import SMALL, difference, image, quantized_graph, residual_graph, run
@@ -33,15 +35,73 @@ def quantized(residual) -> onnx.ModelProto:
 # What TensorRT is handed.
 
 
-@pytest.mark.parametrize("written", [lower_instance_normalization, with_layer_normalization])
-def test_instance_normalization_written_otherwise_is_the_same(residual, written):
-    lowered = written(residual)
-    kinds = [node.op_type for node in lowered.graph.node]
+FORMS = ("written out", "sums in FP32", "own layer", "scaled sums")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_instance_normalization_in_another_form_is_the_same(residual, form):
+    written = in_form(residual, form)
+    kinds = [node.op_type for node in written.graph.node]
     # A GroupNorm is exported as an InstanceNormalization of groups.
     assert [node.op_type for node in residual.graph.node].count("InstanceNormalization") == 2
     assert "InstanceNormalization" not in kinds
-    onnx.checker.check_model(lowered)
-    assert difference(run(lowered, image(SMALL)), run(residual, image(SMALL))) < 1e-5
+    onnx.checker.check_model(written)
+    assert difference(run(written, image(SMALL)), run(residual, image(SMALL))) < 1e-5
+
+
+def test_normalizations_whose_equal_scales_were_exported_as_one_are_written_in_another_form(
+    tmp_path,
+):
+    # The export names equal weights once, and hands them to the other nodes through Identity.
+    block = [torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.InstanceNorm3d(4, affine=True)]
+    again = [torch.nn.Conv3d(4, 4, 3, padding=1), torch.nn.InstanceNorm3d(4, affine=True)]
+    shape = (1, 1, 8, 8, 8)
+    exported = export(torch.nn.Sequential(*block, *again), shape, tmp_path / "equal.onnx")
+    assert "Identity" in [node.op_type for node in exported.graph.node]
+    written = in_form(with_input_shape(exported, shape), "written out")
+    assert "InstanceNormalization" not in [node.op_type for node in written.graph.node]
+    assert difference(run(written, image(shape)), run(exported, image(shape))) < 1e-5
+
+
+def test_the_forms_are_those_that_the_version_and_the_precision_need(residual):
+    assert forms_for(residual, "fp16", typed=True) == ("as it is",)
+    assert forms_for(residual, "fp32", typed=False) == ("written out",)
+    half = forms_for(residual, "fp16", typed=False)
+    assert set(half) == set(FORMS) - {"written out"}
+    assert forms_for(residual, "int8", typed=False) == half
+    assert forms_for(in_form(residual, "own layer"), "int8", typed=False) == ("as it is",)
+    assert in_form(residual, "as it is") is residual
+
+
+def test_sums_in_fp32_are_named_so_that_they_can_be_held_to_it(residual):
+    held = [node for node in in_form(residual, "sums in FP32").graph.node if IN_FP32 in node.name]
+    assert [node.op_type for node in held] == 2 * ["ReduceMean", "Mul", "ReduceMean", "Add", "Sqrt"]
+    assert all(node.name.endswith(IN_FP32) for node in held)
+
+
+def test_scaled_sums_stay_within_fp16_where_plain_ones_do_not():
+    """What is added up in FP16 itself, one after the other, as a GPU's kernels may."""
+    image = (30 * np.random.default_rng(0).standard_normal((1, 1, 96, 96, 96)) + 100).astype("f4")
+    scale, bias = np.ones(1, np.float32), np.zeros(1, np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("InstanceNormalization", ["image", "scale", "bias"], ["normal"], "n")],
+        "norm",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, image.shape)],
+        [helper.make_tensor_value_info("normal", TensorProto.FLOAT, image.shape)],
+        [numpy_helper.from_array(scale, "scale"), numpy_helper.from_array(bias, "bias")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    half = in_half_precision(in_form(model, "scaled sums"))
+    sums: dict[str, float] = {}
+    found = GraphExecutor(half).run(
+        torch.from_numpy(image),
+        lambda name, tensor: sums.update({name: float(tensor.abs().max())}),
+        watch=["n/sum_output", "n/squares_output"],
+    )
+    expected = (image - image.mean()) / image.std()
+    assert all(1 < largest < 65504 for largest in sums.values())
+    assert float(np.abs(image).sum()) > 65504
+    assert difference(found.float(), torch.from_numpy(expected)) < 0.01
 
 
 def types_of(graph: onnx.ModelProto) -> dict[str, int]:
@@ -70,8 +130,8 @@ def test_whole_networks_can_be_handed_over(name, tmp_path):
     export(build_network(name, **options), shape, tmp_path / "net.onnx")
     graph = simplify(onnx.load(tmp_path / "net.onnx"), input_shape=shape)
     expected = run(graph, image(shape))
-    for written in (lower_instance_normalization, with_layer_normalization):
-        assert difference(run(written(graph), image(shape)), expected) < 1e-5
+    for form in FORMS:
+        assert difference(run(in_form(graph, form), image(shape)), expected) < 1e-5
     half = in_half_precision(graph)
     assert TensorProto.FLOAT not in set(types_of(half).values())
     assert difference(run(half, image(shape)), expected) < 0.01
@@ -144,3 +204,17 @@ def test_each_choice_lies_between(quantized):
         quantizers = operators(graph).count("QuantizeLinear")
         assert 0 < quantizers <= operators(quantized).count("QuantizeLinear")
         assert difference(run(graph, image(SMALL)), run(quantized, image(SMALL))) < 0.05
+
+
+def test_what_is_written_for_few_bits_can_be_placed_and_halved_like_any(residual):
+    patch = image(SMALL)
+    eight, four = (
+        write_quantized(simulate(residual, scheme_of(recipe), [patch.numpy()]))[0]
+        for recipe in (Recipe(), Recipe(activation_bits=4, activation_granularity="channel"))
+    )
+    # Clipping and scaling before a pair does not hide what the activation comes from.
+    assert placements(four) == placements(eight) != []
+    for placement in placements(four):
+        assert difference(run(placed(four, placement), patch), run(residual, patch)) < 0.3
+    half = in_half_precision(with_input_shape(four, SMALL))
+    assert difference(run(half, patch), run(four, patch)) < 0.1

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_checked_build import CheckedBuild
+from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import placements
 from medptq.engines.tensorrt_plan import Tried
 from medptq.engines.tensorrt_profile import named_in, times_by_node
@@ -70,6 +71,8 @@ class Gpu:
         times: (FP16, INT8) milliseconds of each convolution.
         refuses: What it cannot build in INT8.
         words: What it says then; ``{}`` stands for the node's name.
+        slower: The form of normalizations that takes so many milliseconds more.
+        wrong: Forms whose output is wrong.
     """
 
     def __init__(
@@ -77,28 +80,45 @@ class Gpu:
         times: Mapping[str, tuple[float, float]],
         refuses: frozenset[str] = frozenset(),
         words: str = "node {} was incorrectly marked as an int8 node",
+        slower: Mapping[str, float] | None = None,
+        wrong: frozenset[str] = frozenset(),
     ) -> None:
         self.times = times
         self.refuses = refuses
         self.words = words
+        self.slower = slower or {}
+        self.wrong = wrong
         self.built: list[tuple[Precision, frozenset[str]]] = []
+        self.forms: list[Form] = []
 
     def __call__(
-        self, graph: onnx.ModelProto, precision: Precision, reporter: Reporter
+        self, graph: onnx.ModelProto, precision: Precision, form: Form, reporter: Reporter
     ) -> CheckedBuild:
         reporter.check()
         quantized = in_int8(graph)
         self.built.append((precision, quantized))
+        self.forms.append(form)
+        if form in self.wrong:
+            raise EngineError("build", "It cannot be built", why=f"{form} is wrong", todo="Stop")
         for name in sorted(quantized & self.refuses):
             raise RuntimeError(self.words.format(name))
         layers = {f"{name} + Relu": self.times[name][name in quantized] for name in WIDTHS}
         engine = " ".join(sorted(quantized)).encode()
-        return CheckedBuild(engine, sum(layers.values()), 0.01, layers)
+        milliseconds = sum(layers.values()) + self.slower.get(form, 0.0)
+        return CheckedBuild(engine, milliseconds, 0.01, layers)
 
 
 FASTER = {"/a/Conv": (1.0, 0.5), "/b/Conv": (1.0, 0.5), "/c/Conv": (1.0, 0.5)}
 SLOWER = {"/a/Conv": (1.0, 2.0), "/b/Conv": (1.0, 2.0), "/c/Conv": (1.0, 2.0)}
 MIXED = {"/a/Conv": (1.0, 0.5), "/b/Conv": (1.0, 2.0), "/c/Conv": (1.0, 0.5)}
+
+
+AS_IT_IS: tuple[Form, ...] = ("as it is",)
+FORMS: tuple[Form, ...] = ("sums in FP32", "own layer", "scaled sums")
+
+
+def fastest(gpu, seconds=1e9, forms=AS_IT_IS, reporter=None, precision="int8"):
+    return build_fastest(chain(), precision, forms, reporter or Reporter(), seconds, gpu)
 
 
 def names(tried: tuple[Tried, ...]) -> list[str]:
@@ -107,7 +127,7 @@ def names(tried: tuple[Tried, ...]) -> list[str]:
 
 def test_the_fastest_is_taken_and_all_are_told():
     gpu = Gpu(FASTER)
-    plan = build_fastest(chain(), Reporter(), 1e9, gpu)
+    plan = fastest(gpu)
     assert plan.engine == b"/a/Conv /b/Conv /c/Conv"
     times = [way.milliseconds for way in plan.tried]
     assert times == sorted(times) == [1.5, 2.5, 3.0]
@@ -116,27 +136,27 @@ def test_the_fastest_is_taken_and_all_are_told():
 
 
 def test_it_is_never_slower_than_fp16():
-    plan = build_fastest(chain(), Reporter(), 1e9, Gpu(SLOWER))
+    plan = fastest(Gpu(SLOWER))
     assert plan.engine == b""
-    assert plan.tried[0] == Tried("none", 3.0, 0.01)
+    assert plan.tried[0] == Tried("none", 3.0, 0.01, form="as it is")
 
 
 def test_the_profile_finds_what_no_rule_of_channels_would():
-    plan = build_fastest(chain(), Reporter(), 1e9, Gpu(MIXED))
+    plan = fastest(Gpu(MIXED))
     assert plan.engine == b"/a/Conv /c/Conv"
     assert plan.tried[0].placement == MEASURED
     assert plan.tried[0].milliseconds == 2.0
 
 
 def test_what_tensorrt_names_is_left_in_fp16_and_told():
-    plan = build_fastest(chain(), Reporter(), 1e9, Gpu(FASTER, frozenset(["/b/Conv"])))
+    plan = fastest(Gpu(FASTER, frozenset(["/b/Conv"])))
     assert plan.engine == b"/a/Conv /c/Conv"
     assert re.fullmatch("left in FP16.*: /b/Conv", plan.tried[0].note)
 
 
 def test_a_placement_that_fails_without_a_name_is_a_row_and_no_failure():
     gpu = Gpu(FASTER, frozenset(["/a/Conv"]), "Myelin error from unknown graph")
-    plan = build_fastest(chain(), Reporter(), 1e9, gpu)
+    plan = fastest(gpu)
     assert plan.engine == b"/c/Conv"  # the placement of 32 channels and more
     [failed] = [way for way in plan.tried if way.milliseconds is None]
     assert failed.note == "Myelin error from unknown graph"
@@ -144,7 +164,7 @@ def test_a_placement_that_fails_without_a_name_is_a_row_and_no_failure():
 
 def test_after_the_time_is_up_nothing_more_is_built():
     gpu = Gpu(FASTER)
-    plan = build_fastest(chain(), Reporter(), 0.0, gpu)
+    plan = fastest(gpu, 0.0)
     assert len(gpu.built) == 2
     assert plan.tried[0].milliseconds == 1.5
     assert "the time was up" in plan.tried[-1].note
@@ -156,17 +176,17 @@ def test_if_nothing_can_be_built_the_first_reason_is_raised(failure):
         raise failure
 
     with pytest.raises(type(failure)) as error:
-        build_fastest(chain(), Reporter(), 1e9, build)
+        fastest(build)
     assert error.value is failure
 
 
 def test_what_is_built_wrongly_is_not_taken():
-    def build(graph: onnx.ModelProto, precision: Precision, reporter: Reporter) -> CheckedBuild:
+    def build(graph: onnx.ModelProto, *others: object) -> CheckedBuild:
         if in_int8(graph):
             raise EngineError("build", "It cannot be built", why="it differs by 40%", todo="Stop")
-        return Gpu(FASTER)(graph, precision, reporter)
+        return Gpu(FASTER)(graph, *others)
 
-    plan = build_fastest(chain(), Reporter(), 1e9, build)
+    plan = fastest(build)
     assert plan.engine == b""
     assert {way.note for way in plan.tried[1:]} == {"it differs by 40%"}
 
@@ -174,13 +194,49 @@ def test_what_is_built_wrongly_is_not_taken():
 def test_it_can_be_cancelled_between_builds():
     gpu = Gpu(FASTER)
     with pytest.raises(Cancelled):
-        build_fastest(chain(), Reporter(cancelled=lambda: len(gpu.built) == 2), 1e9, gpu)
+        fastest(gpu, reporter=Reporter(cancelled=lambda: len(gpu.built) == 2))
     assert len(gpu.built) == 2
 
 
 def test_the_placements_of_the_chain_are_the_ones_these_tests_are_about():
     found = {placement.name: len(placement.nodes) for placement in placements(chain())}
     assert list(found.values()) == [3, 1]
+
+
+# How normalizations are written.
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_each_form_of_the_normalizations_is_tried_and_the_fastest_taken(precision):
+    gpu = Gpu(SLOWER, slower={"sums in FP32": 0.5, "scaled sums": 0.7})
+    plan = fastest(gpu, forms=FORMS, precision=precision)
+    first, *_ = plan.tried
+    assert (first.placement, first.form) == ("none", "own layer")
+    whole = [way for way in plan.tried if way.placement == "none"]
+    assert {way.form for way in whole} == set(FORMS)
+
+
+def test_a_form_that_computes_wrongly_is_told_and_the_next_stands_in():
+    gpu = Gpu(FASTER, wrong=frozenset(["sums in FP32"]))
+    plan = fastest(gpu, 0.0, FORMS)
+    assert gpu.forms == ["sums in FP32", "own layer", "own layer"]
+    assert plan.engine == b"/a/Conv /b/Conv /c/Conv"
+    assert Tried("none", note="sums in FP32 is wrong", form="sums in FP32") in plan.tried
+
+
+def test_the_other_placements_come_in_the_form_that_was_fastest():
+    gpu = Gpu(FASTER, slower={"sums in FP32": 9.0, "own layer": 5.0})
+    plan = fastest(gpu, forms=FORMS)
+    assert gpu.forms == ["sums in FP32", "sums in FP32", "own layer", "scaled sums", "scaled sums"]
+    assert plan.tried[0].form == "scaled sums"
+    assert plan.engine == b"/c/Conv"
+
+
+def test_in_other_precisions_the_graph_is_built_as_it_is():
+    gpu = Gpu(SLOWER)
+    plan = fastest(gpu, 0.0, FORMS, precision="fp16")
+    assert gpu.built == [("fp16", frozenset(WIDTHS))]
+    assert [way.note for way in plan.tried[1:]] == ["not tried: the time was up"] * 2
 
 
 # Whose layer is whose.

@@ -13,16 +13,16 @@ from scipy import ndimage
 
 import medptq
 from medptq.engines import pytorch
-from medptq.engines.protocol import BuildRequest
+from medptq.engines.protocol import BuildRequest, Session
 from medptq.engines.pytorch import PyTorchEngine
 from medptq.engines.tensorrt import TensorRTEngine
 from medptq.inference.restoring import restore
 from medptq.inference.restoring_on_gpu import restore_on_gpu
 from medptq.inference.segmenting import segment_scan
-from medptq.inference.sliding import Slab
+from medptq.inference.sliding import Slab, sliding_window
 from medptq.models.loading import load_model
 from medptq.progress import Reporter
-from medptq.scans.prepared import AxisMap, PreparedScan
+from medptq.scans.prepared import AxisMap, PreparedOnGpu, PreparedScan
 from medptq.scans.preprocessing import prepare, prepare_on_gpu
 from medptq.scans.reading import read_scan
 from preparation_steps import STEPS, make_scan
@@ -94,6 +94,43 @@ def test_tensorrt_labels_as_the_cpu(tmp_path, model, precision, windows):
     assert device.type == "cuda"
     # Half precision, and TF32, decide near-ties otherwise.
     assert np.mean(found == expected) > 0.999
+
+
+class HalfSession(Session):
+    """Many classes in FP16, as TensorRT gives them, of windows of 32³."""
+
+    def __init__(self, classes: int) -> None:
+        self.input_shape = (1, 1, 32, 32, 32)
+        self.device = torch.device("cuda")
+        self.weights = torch.linspace(0, 1, classes, device="cuda").reshape(1, -1, 1, 1, 1)
+
+    def run(self, batch: torch.Tensor) -> torch.Tensor:
+        return (-30 * (batch - self.weights) ** 2).half()
+
+    def layer_precisions(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_outputs_of_many_classes_are_never_all_held(model):
+    classes, shape = 64, (200, 64, 64)
+    array = torch.rand((1, *shape), generator=torch.Generator().manual_seed(0)).cuda()
+    axes = tuple(AxisMap(n, 1.0, 0.0, length) for n, length in enumerate(shape))
+    prepared = PreparedOnGpu(array, axes, shape)
+    session = HalfSession(classes)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    slabs = sliding_window(session, prepared, 0.25, classes, SILENT)
+    found = restore_on_gpu(slabs, prepared, classes, "outputs", torch.device("cuda"))
+    held = torch.cuda.max_memory_allocated() - before
+    # A float for each class and voxel would be 210 MB; a window's rows of halves are 17 MB, and
+    # what is decided at a time is held a few times over.
+    assert held < 150e6
+    expected = session.run(array[None])[0].float().argmax(0).cpu().numpy()
+    assert np.mean(found == expected) > 0.97
 
 
 def test_from_file_to_label_map(tmp_path, model):

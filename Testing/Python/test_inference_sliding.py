@@ -119,6 +119,23 @@ def test_holds_only_the_rows_that_can_still_change():
         assert held < memory_needed(prepared, session, 5) < 4 * array.size * 5
 
 
+@pytest.mark.parametrize("blending", ["gaussian", "constant", "nnunet"])
+def test_outputs_in_half_precision_are_added_up_in_it_where_it_holds_the_weights(blending):
+    array = np.random.default_rng(0).random((1, 30, 12, 11), np.float32)
+
+    def slabs(function):
+        session = FunctionSession((2, 1, 10, 8, 8), function)
+        return sliding_window(session, prepared_scan(array), 0.5, 4, Reporter(), None, blending)
+
+    def half(batch: torch.Tensor) -> torch.Tensor:
+        return network(4)(batch).half()
+
+    kinds = {slab.values.dtype for slab in slabs(half)}
+    assert kinds == {torch.float32 if blending == "nnunet" else torch.float16}
+    found, expected = assemble(slabs(half)), assemble(slabs(network(4)))
+    torch.testing.assert_close(found.float(), expected, rtol=4e-3, atol=4e-3)
+
+
 def test_windows_of_two_positions_share_a_batch():
     session = FunctionSession((4, 1, 4, 4, 4), network(2))
     array = np.zeros((1, 12, 6, 4), np.float32)

@@ -3,32 +3,32 @@
 One row a network and way to run it: the time of a batch of patches beside the least that the GPU's
 peaks allow, the engine's size, the device memory, the build's time, the output's error and what
 the layers really run in; for INT8 a row for each placement that was tried. Weights are random,
-which does not change the times. Each network has a process of its own with a time limit, and a
-GPU to itself; what fails has a row that says why, and what was measured before a limit is kept.
+which does not change the times. What fails has a row that says why.
+
+The quick rows of all networks come first: PyTorch, then TensorRT in FP32 and FP16, then the other
+forms of the normalizations in FP16, then INT8. Each step of each network has a process of its own,
+and a GPU to itself; graphs are exported and quantized on the CPU meanwhile. Every row is written
+as soon as it is known, and with ``--resume`` those that today's results have are not measured
+again.
 
     python scripts/benchmarks/gpu.py                                  # MedPTQ's seven, then three
     python scripts/benchmarks/gpu.py --networks unet nnunet --batches 1 4 --compile
     python scripts/benchmarks/gpu.py --gpus 0 1 2 3                   # four at a time
+    python scripts/benchmarks/gpu.py --total 780 --timings CACHE --resume
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import queue
-import subprocess
 import sys
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from gpu_limits import peaks
-from gpu_network import measure, tell
+import gpu_network
+import gpu_prepare
+from gpu_running import GPU_STEPS, PREPARATIONS, Run
 from gpu_table import table
-from publishing import circumstances, publish, write
+from publishing import publish
 
 from medptq.models.architectures.registry import ARCHITECTURES
 
@@ -36,91 +36,53 @@ SEVEN = ("unet", "nnunet", "segresnet", "swinunetr-b", "vista3d", "transunet", "
 NETWORKS = (*SEVEN, "unetr", "stunet-b", "medformer")
 
 
-def in_a_process(
-    name: str, gpu: str, options: argparse.Namespace, seconds: float
-) -> dict[str, Any]:
-    """Measure one network in a process of its own; return what it told until its end."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--network", name]
-    found: dict[str, Any] = {"ways": [], "warnings": []}
-    with (
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as complaints,
-        tempfile.TemporaryDirectory() as cache,
-    ):
-        # Engines are always built; TensorRT's timings of its kernels may be kept between runs.
-        kept = options.timings / name if options.timings else cache
-        environment = {**os.environ, "MEDPTQ_CACHE": str(kept), "CUDA_VISIBLE_DEVICES": gpu}
-        try:
-            done = subprocess.run(
-                command, stdout=out, stderr=complaints, timeout=seconds, env=environment
-            ).returncode
-            failure = f"its process ended with {done}" if done else ""
-        except subprocess.TimeoutExpired:
-            failure = f"stopped after {seconds:.0f} s"
-        out.seek(0)
-        for line in out:
-            if line.startswith("@"):
-                facts = json.loads(line[1:])
-                if "way" in facts:
-                    found["ways"].append(facts)
-                elif "warning" in facts:
-                    found["warnings"].append(facts["warning"])
-                else:
-                    found.update(facts)
-        if failure:
-            complaints.seek(0)
-            said = [line.strip() for line in complaints if line.strip()]
-            found["failed"] = f"{failure}: {said[-1][:400]}" if said else failure
-    return found
+def one_step(options: argparse.Namespace) -> None:
+    """Do one step of one network, in this process."""
+    folder = options.work / options.network
+    if options.step in PREPARATIONS:
+        if options.step == "export":
+            gpu_prepare.export(options.network, folder)
+        else:
+            gpu_prepare.quantize(folder)
+        # Told by a file, as no process waits for this one alone.
+        (folder / f"{options.step}.done").touch()
+        return
+    measuring = gpu_network.Measuring(options.network, folder, options)
+    getattr(measuring, options.step)()
 
 
-def measure_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the networks, each on the first GPU that is free; write after each."""
-    started = time.monotonic()
-    has_timings = bool(options.timings and options.timings.exists())
-    report: dict[str, Any] = {**circumstances(), "had_timings": has_timings, "networks": {}}
-    free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for gpu in options.gpus:
-        free.put(gpu)
-
-    def one(name: str) -> tuple[str, dict[str, Any]]:
-        gpu = free.get()
-        try:
-            left = options.total - (time.monotonic() - started)
-            if left < 30:
-                return name, {"ways": [], "failed": "not run: the time was up"}
-            print(f"{name} on GPU {gpu} ...", flush=True)
-            return name, in_a_process(name, gpu, options, min(options.limit, left))
-        finally:
-            free.put(gpu)
-
-    found = {}
-    with ThreadPoolExecutor(len(options.gpus)) as pool:
-        for name, row in pool.map(one, options.networks):
-            found[name] = row
-            report["networks"] = found
-            write("gpu", report, table(report))
-    return report
-
-
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=list(ARCHITECTURES))
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--gpus", nargs="+", default=["0"], help="each runs a network at a time")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument("--steps", nargs="+", default=GPU_STEPS, choices=GPU_STEPS)
     parser.add_argument("--search-seconds", type=float, default=300, help="for INT8's placements")
-    parser.add_argument("--limit", type=float, default=1800, help="seconds for one network")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds for a step of a network")
     parser.add_argument("--total", type=float, default=1e9, help="seconds for all of them")
+    parser.add_argument("--resume", action="store_true", help="keep the rows of today's results")
     parser.add_argument("--timings", type=Path, help="a cache to keep TensorRT's timings in")
     parser.add_argument("--inspect", type=Path, help="a folder for TensorRT's own descriptions")
-    parser.add_argument("--network", help=argparse.SUPPRESS)  # the process of one network
-    options = parser.parse_args()
+    parser.add_argument("--prepare", type=int, default=4, help="networks at a time, on the CPU")
+    parser.add_argument("--work", type=Path, help="a folder to keep graphs in")
+    parser.add_argument("--network", help=argparse.SUPPRESS)  # the process of one step
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--peaks", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
     if options.network:
-        tell(peaks=peaks())
-        measure(options.network, options)
+        one_step(options)
         return
-    report = measure_all(options)
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [sys.executable, __file__, *sys.argv[1:]]
+        if options.work is None:
+            options.work = Path(temporary)
+            command += ["--work", temporary]
+        report = Run(options, command).all()
     publish("gpu", report, table(report))
 
 

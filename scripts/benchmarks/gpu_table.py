@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from gpu_limits import least_ms
-from gpu_network import PATCH, RUNS
+from gpu_network import RUNS
+from gpu_prepare import PATCH
 from publishing import footer
 
 _SHOWN = 5  # layers of an engine
+_EXPECTED = (
+    *("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
+    *("TensorRT FP32", "TensorRT FP16", "TensorRT INT8"),
+)
 
 
 def table(report: dict[str, Any]) -> str:
@@ -17,12 +22,17 @@ def table(report: dict[str, Any]) -> str:
         f"# The networks on a GPU, patches of {PATCH}³",
         "",
         f"Random weights. Median of {RUNS} runs, on the device, of a whole batch. *Against* "
-        "TensorRT's FP32 (which is TF32) and PyTorch's at the same batch. *At best*: the time that "
-        "the convolutions and matrix products alone take at the GPU's peaks, measured in the same "
-        "run. *Error*: root mean square of the output's difference from PyTorch FP32, as a share "
-        "of the output's own. *Layers*: convolutions and matrix products by what they read, as "
-        "TensorRT's inspector tells."
+        "TensorRT's FP32 (which is TF32) and PyTorch's at the same batch. *Ours* is the fastest of "
+        "FP16 in each form of the normalizations and INT8 as it was placed here. *At best*: the "
+        "time that the convolutions and matrix products alone take at the GPU's peaks, measured in "
+        "the same run. *Error*: root mean square of the output's difference from PyTorch FP32, as "
+        "a share of the output's own. *Layers*: convolutions and matrix products by what they "
+        "read, as TensorRT's inspector tells."
         + (" Builds had TensorRT's timings of earlier ones." if report["had_timings"] else ""),
+        "",
+        *_of_ours(report),
+        "",
+        "All that was measured. Behind FP16: how normalizations were written.",
         "",
         "| network | batch | run as | ms | ms at best | against TensorRT FP32 "
         "| against PyTorch FP32 | engine MB | device MB | build s | error | layers |",
@@ -30,33 +40,89 @@ def table(report: dict[str, Any]) -> str:
     ]
     for name, found in report["networks"].items():
         text += [_line(name, way, found) for way in found["ways"]]
+        missing = [way for way in _EXPECTED if all(row["way"] != way for row in found["ways"])]
+        if missing:
+            text.append(f"| {name} | | *not run: {', '.join(missing)}* | | | | | | | | | |")
         if "failed" in found:
             text.append(f"| {name} | | *{found['failed']}* | | | | | | | | | |")
     text += ["", "What was tried for INT8, the one that was taken first:", ""]
     text += [
-        "| network | batch | in INT8 | ms | error | note |",
-        "|---|---:|---|---:|---:|---|",
+        "| network | batch | in INT8 | normalizations | ms | error | note |",
+        "|---|---:|---|---|---:|---:|---|",
     ]
     for name, found in report["networks"].items():
         for way in found["ways"]:
             for tried in way.get("tried", ()) if way["way"] == "TensorRT INT8" else ():
                 text.append(
-                    f"| {name} | {way['batch']} | {tried['placement']} "
+                    f"| {name} | {way['batch']} | {tried['placement']} | {tried['form']} "
                     f"| {_optional(tried, 'milliseconds', '.2f')} "
                     f"| {_optional(tried, 'error', '.2%')} | {tried['note']} |"
                 )
-    text += ["", "The slowest layers of what was taken for INT8, at the first batch:", ""]
-    text += ["| network | ms | layer |", "|---|---:|---|"]
+    text += ["", "The slowest layers of ours, at each batch:", ""]
+    text += ["| network | batch | ms | layer |", "|---|---:|---:|---|"]
     for name, found in report["networks"].items():
-        taken = [way for way in found["ways"] if way["way"] == "TensorRT INT8"]
-        layers = taken[0].get("slowest_layers_ms", {}) if taken else {}
-        for layer, milliseconds in list(layers.items())[:_SHOWN]:
-            text.append(f"| {name} | {milliseconds:.3f} | {_short(layer)} |")
+        for batch, ours in _ours(found).items():
+            layers = ours.get("slowest_layers_ms", {}) if ours else {}
+            for layer, milliseconds in list(layers.items())[:_SHOWN]:
+                text.append(f"| {name} | {batch} | {milliseconds:.3f} | {_short(layer)} |")
     return "\n".join(text) + "\n" + footer(report)
 
 
+def _of_ours(report: dict[str, Any]) -> list[str]:
+    """Return the table of the fastest way that medptq offers for each network and batch."""
+    text = [
+        "| network | batch | ours, ms | runs in | times TensorRT FP32 | times TensorRT FP16 "
+        "| times PyTorch FP32 | engine smaller | memory less |",
+        "|---|---:|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, found in report["networks"].items():
+        for batch, ours in _ours(found).items():
+            if ours is None:
+                text.append(f"| {name} | {batch} | | *nothing that agrees* | | | | | |")
+                continue
+            ways = [way for way in found["ways"] if way["batch"] == batch]
+            factors = [
+                _ratio(ours, key, base, ways)
+                for key, base in (
+                    *(("ms", base) for base in ("TensorRT FP32", "TensorRT FP16", "PyTorch FP32")),
+                    ("engine_mb", "TensorRT FP32"),
+                    ("memory_mb", "PyTorch FP32"),
+                )
+            ]
+            cells = [f"{ours['ms']:.2f}", _title(ours).removeprefix("TensorRT "), *factors]
+            text.append(f"| {name} | {batch} | {' | '.join(cells)} |")
+    return text
+
+
+def _ours(found: dict[str, Any]) -> dict[int, dict[str, Any] | None]:
+    """Return the fastest way that medptq offers for each size of batch."""
+    mine: dict[int, dict[str, Any] | None] = {}
+    for way in found["ways"]:
+        batch = way["batch"]
+        best = mine.setdefault(batch, None)
+        is_mine = way["way"] in ("TensorRT FP16", "TensorRT INT8") and "refused" not in way
+        if is_mine and "ms" in way and (best is None or way["ms"] < best["ms"]):
+            mine[batch] = way
+    return mine
+
+
+def _ratio(ours: dict[str, Any], key: str, base: str, ways: list[dict[str, Any]]) -> str:
+    """Return how many times as much the first way of a name has or takes."""
+    for other in ways:
+        if other["way"] == base and key in other and ours[key] > 0:
+            return f"{other[key] / ours[key]:.2f}"
+    return ""
+
+
+def _title(way: dict[str, Any]) -> str:
+    form = way.get("form", "as it is")
+    is_told = form != "as it is" and way["way"] != "TensorRT FP32"
+    return f"{way['way']}, {form}" if is_told else str(way["way"])
+
+
 def _line(name: str, way: dict[str, Any], found: dict[str, Any]) -> str:
-    head = f"| {name} | {way['batch']} | {way['way']} "
+    refused = f", *not offered: {way['refused']}*" if "refused" in way else ""
+    head = f"| {name} | {way['batch']} | {_title(way)}{refused} "
     if "failed" in way:
         return f"{head}| *{way['failed']}* | | | | | | | | |"
     layers = ", ".join(f"{n} {kind}" for kind, n in way.get("layers", {}).items())

@@ -15,10 +15,15 @@ import torch
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
-from medptq.engines.tensorrt_checked_build import build_checked
 from medptq.engines.tensorrt_graph import with_input_shape
-from medptq.engines.tensorrt_library import gpu, import_tensorrt, unusable_because
-from medptq.engines.tensorrt_plan import Plan, Tried
+from medptq.engines.tensorrt_library import (
+    gpu,
+    import_tensorrt,
+    is_strongly_typed,
+    unusable_because,
+)
+from medptq.engines.tensorrt_normalization import forms_for
+from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_search import build_fastest
 from medptq.engines.tensorrt_session import TensorRTSession
 from medptq.errors import EngineError, last_line
@@ -32,7 +37,7 @@ class TensorRTEngine:
     """Builds networks for the NVIDIA GPU at hand, and runs them there.
 
     Args:
-        seconds: How long a quantized network's placements are tried; see
+        seconds: How long ways to run a network are tried; see
             :func:`medptq.engines.tensorrt_search.build_fastest`.
     """
 
@@ -57,8 +62,9 @@ class TensorRTEngine:
     def build(self, request: BuildRequest, built: Path, reporter: Reporter) -> None:
         """Build the graph, check it against PyTorch, and write the engine to ``built``.
 
-        For INT8, several choices of what runs in INT8 are built and timed, and the fastest is
-        kept; see :func:`medptq.engines.tensorrt_search.build_fastest`.
+        Several forms of its normalizations, and for INT8 several choices of what runs in INT8,
+        are built and timed, and the fastest is kept; see
+        :func:`medptq.engines.tensorrt_search.build_fastest`.
 
         Raises:
             EngineError: TensorRT cannot build this graph, builds it wrongly, the GPU lacks the
@@ -78,12 +84,9 @@ class TensorRTEngine:
             "build", "TensorRT cannot build this network", "Building the network for TensorRT"
         ):
             graph = with_input_shape(loaded, request.input_shape)
-            if request.precision == "int8":
-                plan = build_fastest(graph, reporter, self._seconds)
-            else:
-                build = build_checked(graph, request.precision, reporter)
-                tried = Tried("none", build.milliseconds, build.error)
-                plan = Plan(build.engine, (tried,))
+            typed = is_strongly_typed(import_tensorrt())
+            forms = forms_for(graph, request.precision, typed=typed)
+            plan = build_fastest(graph, request.precision, forms, reporter, self._seconds)
         built.write_bytes(plan.to_bytes())
         if request.precision == "int8" and plan.tried[0].placement == "none":
             reporter.warn(

@@ -15,6 +15,7 @@ from medptq.engines.tensorrt_library import (
     is_strongly_typed,
     log,
 )
+from medptq.engines.tensorrt_normalization import IN_FP32
 from medptq.engines.tensorrt_timing_cache import read_timings, timing_cache_file, write_timings
 from medptq.progress import Progress, Reporter
 
@@ -61,6 +62,8 @@ def _build(onnx_graph: bytes, precision: Precision, share: float, reporter: Repo
     config = builder.create_builder_config()
     free, _ = torch.cuda.mem_get_info()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(share * free))
+    # Parts that run side by side cannot share memory, and a volume fills the GPU by itself.
+    config.max_aux_streams = 0
     # Without this the inspector cannot tell what the layers run in.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not is_strongly_typed(trt):
@@ -95,11 +98,22 @@ def _allow(trt: Any, config: Any, network: Any, precision: Precision) -> None:
     if precision in ("fp16", "int8"):
         config.set_flag(trt.BuilderFlag.FP16)
         network.get_output(0).dtype = trt.float16
+        _hold_to_fp32(trt, config, network)
     if precision == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
     # cuBLAS and cuDNN bring nothing to 3D networks, and may well not be installed.
     sources = (trt.TacticSource.EDGE_MASK_CONVOLUTIONS, trt.TacticSource.JIT_CONVOLUTIONS)
     config.set_tactic_sources(sum(1 << int(source) for source in sources))
+
+
+def _hold_to_fp32(trt: Any, config: Any, network: Any) -> None:
+    """Let TensorRT 8.6 compute those nodes in FP32 whose names ask for it."""
+    for index in range(network.num_layers):
+        operation = network.get_layer(index)
+        if operation.name.endswith(IN_FP32):
+            operation.precision = trt.float32
+            operation.set_output_type(0, trt.float32)
+            config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
 
 
 @functools.cache

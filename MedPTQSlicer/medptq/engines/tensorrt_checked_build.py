@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -14,10 +15,7 @@ from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_building import build_plan
 from medptq.engines.tensorrt_graph import in_half_precision
 from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
-from medptq.engines.tensorrt_normalization import (
-    lower_instance_normalization,
-    with_layer_normalization,
-)
+from medptq.engines.tensorrt_normalization import Form, in_form
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
 from medptq.graph.executor import GraphExecutor
@@ -36,7 +34,7 @@ _RUNS = 20
 
 @dataclass(frozen=True)
 class CheckedBuild:
-    """An engine that agrees with its graph.
+    """An engine that was held against its graph.
 
     Attributes:
         engine: What TensorRT deserialises.
@@ -51,18 +49,55 @@ class CheckedBuild:
     layers: Mapping[str, float]
 
 
-def build_checked(graph: onnx.ModelProto, precision: Precision, reporter: Reporter) -> CheckedBuild:
-    """Build a graph, hold it against the graph in PyTorch, and time it.
+def build_checked(
+    graph: onnx.ModelProto, precision: Precision, form: Form, reporter: Reporter
+) -> CheckedBuild:
+    """Build a graph, time it, and refuse it if it does not agree with the graph in PyTorch.
 
-    The check runs on seeded noise: a network's folder holds no patch of the scans it was
-    calibrated on, since those are patients' data.
+    Args:
+        graph: The graph, FP32 or with Q/DQ nodes.
+        precision: The precision.
+        form: How its normalizations are written for TensorRT.
+        reporter: Told of progress; may cancel.
 
     Raises:
         EngineError: Its output is not what the graph computes.
         RuntimeError: TensorRT cannot build it.
         MemoryError: The GPU's memory does not suffice.
     """
-    engine = build_plan(serialized(_for_tensorrt(graph, precision)), precision, reporter)
+    build = build_and_measure(graph, precision, form, reporter)
+    require_agreement(build, precision)
+    return build
+
+
+def require_agreement(build: CheckedBuild, precision: Precision) -> None:
+    """Raise ``EngineError`` if a build's output is not what its graph computes."""
+    if not build.error <= WORST_ERROR[precision]:
+        raise cannot_build(f"its output differs from the network's by {build.error:.1%}")
+
+
+def build_and_measure(
+    graph: onnx.ModelProto, precision: Precision, form: Form, reporter: Reporter
+) -> CheckedBuild:
+    """Build a graph, hold it against the graph in PyTorch, and time it.
+
+    The check runs on seeded noise: a network's folder holds no patch of the scans it was
+    calibrated on, since those are patients' data.
+
+    Args:
+        graph: As for :func:`build_checked`, and so on.
+        precision: The precision.
+        form: How its normalizations are written for TensorRT.
+        reporter: Told of progress; may cancel.
+
+    Raises:
+        RuntimeError: TensorRT cannot build it.
+        MemoryError: The GPU's memory does not suffice.
+    """
+    written = in_form(graph, form)
+    if precision != "fp32" and is_strongly_typed(import_tensorrt()):
+        written = in_half_precision(written)
+    engine = build_plan(serialized(written), precision, reporter)
     session = TensorRTSession(Plan(engine, ()))
     try:
         noise = torch.randn(session.input_shape, generator=torch.Generator().manual_seed(0))
@@ -72,17 +107,7 @@ def build_checked(graph: onnx.ModelProto, precision: Precision, reporter: Report
         layers = session.times_of_layers()
     finally:
         session.close()
-    error = _error(found, graph, image)
-    if not error <= WORST_ERROR[precision]:
-        raise cannot_build(f"its output differs from the network's by {error:.1%}")
-    return CheckedBuild(engine, milliseconds, error, layers)
-
-
-def _for_tensorrt(graph: onnx.ModelProto, precision: Precision) -> onnx.ModelProto:
-    if not is_strongly_typed(import_tensorrt()):
-        is_fp32 = precision == "fp32"
-        return lower_instance_normalization(graph) if is_fp32 else with_layer_normalization(graph)
-    return graph if precision == "fp32" else in_half_precision(graph)
+    return CheckedBuild(engine, milliseconds, _error(found, graph, image), layers)
 
 
 def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:
@@ -100,7 +125,22 @@ def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:
     return float(statistics.median(times[_RUNS // 4 :]))
 
 
+@contextlib.contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Let PyTorch convolve in FP32, not in TF32 as by default."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def _error(found: torch.Tensor, graph: onnx.ModelProto, image: torch.Tensor) -> float:
-    with memory_as_error("Checking the built network"), torch.inference_mode():
+    with (
+        memory_as_error("Checking the built network"),
+        torch.inference_mode(),
+        _without_tf32(),
+    ):
         expected = GraphExecutor(graph, image.device).run(image).float()
         return float((found - expected).norm() / expected.norm())

@@ -6,6 +6,7 @@ Nothing here imports TensorRT before it is asked for, and no other file imports 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch
 
 from medptq.errors import EngineError
 from medptq.installation.nvidia import nvidia_gpus
+
+# Without it old drivers load all of TensorRT's kernels onto the GPU. CUDA reads it when it starts.
+os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
 
 OLDEST = (8, 6)
 """The oldest version that is served; 10.12 is the first with all that strong typing needs."""

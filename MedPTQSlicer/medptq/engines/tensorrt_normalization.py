@@ -1,38 +1,79 @@
 """InstanceNormalization as TensorRT 8.6 can run it without cuDNN, which its own plugin needs.
 
-GroupNormalization is exported as an InstanceNormalization of groups, so this is its way too.
+GroupNormalization is exported as an InstanceNormalization of groups, so this is its way too. In
+FP16 the sums over a volume overflow, which each of the forms avoids in its own way; which is the
+fastest depends on the network, so it is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import IdentityEliminationPass
 
+from medptq.engines.protocol import Precision
 from medptq.graph.editing import add_constant, constant_of, new_node, replace_by
+
+Form: TypeAlias = Literal["as it is", "written out", "sums in FP32", "own layer", "scaled sums"]
+"""How normalizations are written.
+
+``"written out"`` is in basic operations, which TensorRT fuses by itself: in FP32 only, as in FP16
+its sums overflow. ``"sums in FP32"`` is the same with the sums held in FP32. ``"own layer"`` is
+TensorRT's own LayerNormalization over the voxels, whose sums always are. ``"scaled sums"`` makes
+what is summed so small that FP16 holds means up to 127 and standard deviations up to 31.
+"""
+
+IN_FP32 = "/in-fp32"
+"""The end of the names of nodes that are to be computed in FP32, whatever the others are."""
+
+# The scaled sums are so many times the mean and the variance: FP16 holds them up to 65504, and
+# what is summed, a voxel's share, loses too much if it is smaller.
+_MEANS = 512.0
+_VARIANCES = 64.0
 
 _Parameters: TypeAlias = dict[str, NDArray[Any]]
 
 
-def lower_instance_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal graph with InstanceNormalization written out in basic operations.
+def forms_for(model: onnx.ModelProto, precision: Precision, *, typed: bool) -> tuple[Form, ...]:
+    """Return the forms worth measuring, the likely fastest first.
 
-    TensorRT fuses them by itself. In FP32 only: in FP16 their sums overflow.
+    Args:
+        model: The graph.
+        precision: What it is built for.
+        typed: Whether TensorRT takes the types from the graph, as from version 10 on: it then has
+            kernels of its own for what ONNX calls InstanceNormalization.
     """
-    return _rewritten(model, _written_out)
+    if typed or all(node.op_type != "InstanceNormalization" for node in model.graph.node):
+        return ("as it is",)
+    return ("written out",) if precision == "fp32" else ("sums in FP32", "own layer", "scaled sums")
 
 
-def with_layer_normalization(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal graph with InstanceNormalization as LayerNormalization over the voxels.
+def in_form(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
+    """Return an equal graph with each InstanceNormalization of constant scale and bias in a form.
 
-    TensorRT has a layer of its own for this, whose sums are in FP32 also where the rest runs in
-    FP16. Scale and bias are [1, C, 1, ...].
+    Its values' shapes must be known.
     """
-    return _rewritten(model, _as_layer)
+    if form == "as it is":
+        return model
+    rewritten = ir.from_proto(model)
+    IdentityEliminationPass()(rewritten)  # scales that are equal are one, passed on by name
+    graph = rewritten.graph
+    for node in list(graph):
+        value = node.inputs[0] if node.inputs else None
+        if node.op_type != "InstanceNormalization" or value is None or value.shape is None:
+            continue
+        scale, bias = constant_of(node, 1), constant_of(node, 2)
+        if scale is None or bias is None:
+            continue
+        norm = _Normalization(graph, node, value, {"scale": scale, "bias": bias})
+        replace_by(graph, node, _WRITERS[form](norm))
+    return ir.to_proto(rewritten)
 
 
 class _Normalization:
@@ -46,7 +87,9 @@ class _Normalization:
         self._parameters = parameters
         self._name = node.name or f"{node.outputs[0].name}"
         self.value = value
-        self.axes = list(range(2, 0 if value.shape is None else len(value.shape)))
+        sizes = [] if value.shape is None else list(value.shape)
+        self.axes = list(range(2, len(sizes)))
+        self.voxels = math.prod(int(str(size)) for size in sizes[2:])
         self.epsilon = node.attributes.get_float("epsilon", 1e-5)
 
     def constant(self, part: str, array: NDArray[Any] | np.generic) -> ir.Value:
@@ -68,38 +111,56 @@ class _Normalization:
         self._graph.insert_before(self._node, made)
         return made.outputs[0]
 
+    def times(self, part: str, value: ir.Value, factor: float) -> ir.Value:
+        constant = self.constant(f"{part}/factor", np.float32(factor))
+        return self.then("Mul", part, value, constant)
+
     def mean(self, part: str, value: ir.Value) -> ir.Value:
         return self.then("ReduceMean", part, value, attributes={"axes": self.axes, "keepdims": 1})
 
+    def sum(self, part: str, value: ir.Value) -> ir.Value:
+        axes = self.constant(f"{part}/axes", np.array(self.axes, np.int64))
+        return self.then("ReduceSum", part, value, axes, attributes={"keepdims": 1})
 
-def _rewritten(
-    model: onnx.ModelProto, write: Callable[[_Normalization], ir.Value]
-) -> onnx.ModelProto:
-    rewritten = ir.from_proto(model)
-    graph = rewritten.graph
-    for node in list(graph):
-        value = node.inputs[0] if node.inputs else None
-        if node.op_type != "InstanceNormalization" or value is None or value.shape is None:
-            continue
-        scale, bias = constant_of(node, 1), constant_of(node, 2)
-        if scale is None or bias is None:
-            continue
-        norm = _Normalization(graph, node, value, {"scale": scale, "bias": bias})
-        replace_by(graph, node, write(norm))
-    return ir.to_proto(rewritten)
+    def result(self, centred: ir.Value, variance: ir.Value, end: str = "") -> ir.Value:
+        """Divide by the standard deviation, whose nodes' names end so; scale and shift."""
+        epsilon = self.constant("epsilon", np.float32(self.epsilon))
+        shifted = self.then("Add", f"shifted{end}", variance, epsilon)
+        spread = self.then("Sqrt", f"spread{end}", shifted)
+        normal = self.then("Div", "normal", centred, spread)
+        scaled = self.then("Mul", "scaled", normal, self.parameter("scale"))
+        return self.then("Add", "result", scaled, self.parameter("bias"))
 
 
-def _written_out(norm: _Normalization) -> ir.Value:
-    centred = norm.then("Sub", "centred", norm.value, norm.mean("mean", norm.value))
-    variance = norm.mean("variance", norm.then("Mul", "square", centred, centred))
-    epsilon = norm.constant("epsilon", np.float32(norm.epsilon))
-    spread = norm.then("Sqrt", "spread", norm.then("Add", "shifted", variance, epsilon))
-    normal = norm.then("Div", "normal", centred, spread)
-    scaled = norm.then("Mul", "scaled", normal, norm.parameter("scale"))
-    return norm.then("Add", "result", scaled, norm.parameter("bias"))
+def _written_out(norm: _Normalization, end: str = "") -> ir.Value:
+    centred = norm.then("Sub", "centred", norm.value, norm.mean(f"mean{end}", norm.value))
+    square = norm.then("Mul", f"square{end}", centred, centred)
+    return norm.result(centred, norm.mean(f"variance{end}", square), end)
+
+
+def _with_sums_in_fp32(norm: _Normalization) -> ir.Value:
+    return _written_out(norm, IN_FP32)
 
 
 def _as_layer(norm: _Normalization) -> ir.Value:
     inputs = norm.value, norm.parameter("scale"), norm.parameter("bias")
     attributes: dict[str, int | float | list[int]] = {"axis": 2, "epsilon": norm.epsilon}
     return norm.then("LayerNormalization", "layer", *inputs, attributes=attributes)
+
+
+def _with_scaled_sums(norm: _Normalization) -> ir.Value:
+    parts = norm.times("parts", norm.value, _MEANS / norm.voxels)
+    mean = norm.times("mean", norm.sum("sum", parts), 1 / _MEANS)
+    centred = norm.then("Sub", "centred", norm.value, mean)
+    small = norm.times("small", centred, math.sqrt(_VARIANCES / norm.voxels))
+    square = norm.then("Mul", "square", small, small)
+    variance = norm.times("variance", norm.sum("squares", square), 1 / _VARIANCES)
+    return norm.result(centred, variance)
+
+
+_WRITERS: Mapping[Form, Callable[[_Normalization], ir.Value]] = {
+    "written out": _written_out,
+    "sums in FP32": _with_sums_in_fp32,
+    "own layer": _as_layer,
+    "scaled sums": _with_scaled_sums,
+}

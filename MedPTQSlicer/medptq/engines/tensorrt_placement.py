@@ -104,8 +104,15 @@ def _sources(node: ir.Node) -> Iterator[ir.Node]:
         quantize = _producer(dequantize, 0)
         if quantize is not None and quantize.op_type == "QuantizeLinear":
             source = _producer(quantize, 0)
+            while source is not None and _is_of_the_quantization(source):
+                source = _producer(source, 0)
             if source is not None:
                 yield source
+
+
+def _is_of_the_quantization(node: ir.Node) -> bool:
+    """Tell whether it clips to few bits, or scales channels: what writing puts before a pair."""
+    return node.op_type in ("Max", "Min", "Mul") and constant_of(node, 1) is not None
 
 
 def _is_wide(node: ir.Node, channels: int) -> bool:

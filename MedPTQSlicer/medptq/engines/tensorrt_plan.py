@@ -17,12 +17,15 @@ class Tried:
         milliseconds: Median time of a run, or None if it could not be built or used.
         error: Error of its output, as a share of the reference's energy; None likewise.
         note: Why it was not taken, or what was left out of it.
+        form: How its normalizations were written; see
+            :data:`medptq.engines.tensorrt_normalization.Form`.
     """
 
     placement: str
     milliseconds: float | None = None
     error: float | None = None
     note: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""The fastest way to run a quantized network on the GPU at hand: built, checked and timed.
+"""The fastest way to run a network on the GPU at hand: built, checked and timed.
 
-FP16 throughout is among the ways, so what is taken is never slower than that.
+For a quantized network FP16 throughout is among the ways, so what is taken is never slower.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -14,6 +14,7 @@ import onnx
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_checked_build import CheckedBuild, build_checked
 from medptq.engines.tensorrt_library import cannot_build
+from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import Placement, placed, placements
 from medptq.engines.tensorrt_plan import Plan, Tried
 from medptq.engines.tensorrt_profile import named_in, times_by_node
@@ -27,36 +28,49 @@ _NOTHING = Placement("none", frozenset())
 _REPAIRS = 4
 """How often a placement that TensorRT cannot build is tried again with less in it."""
 
-BuildChecked = Callable[[onnx.ModelProto, Precision, Reporter], CheckedBuild]
+BuildChecked = Callable[[onnx.ModelProto, Precision, Form, Reporter], CheckedBuild]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    placement: Placement
+    form: Form
 
 
 @dataclass(frozen=True)
 class _Way:
     placement: Placement
+    form: Form
     build: CheckedBuild
     note: str
 
     @property
     def tried(self) -> Tried:
         build = self.build
-        return Tried(self.placement.name, build.milliseconds, build.error, self.note)
+        return Tried(self.placement.name, build.milliseconds, build.error, self.note, self.form)
 
 
 def build_fastest(
     graph: onnx.ModelProto,
+    precision: Precision,
+    forms: Sequence[Form],
     reporter: Reporter,
     seconds: float,
     build: BuildChecked = build_checked,
 ) -> Plan:
-    """Build the fastest of a Q/DQ graph's placements, FP16 throughout among them.
+    """Build the fastest of a graph's ways: forms of its normalizations, and what runs in INT8.
 
-    After FP16 and the first placement, the profiles of both tell layer by layer where INT8 is
-    faster; what they tell is the next that is tried.
+    Of a Q/DQ graph FP16 throughout comes first, then the first placement; the profiles of both
+    tell layer by layer where INT8 is faster, which is the next that is tried.
 
     Args:
-        graph: With Q/DQ nodes wherever INT8 can pay, and its shapes fixed.
+        graph: Its shapes fixed; for INT8 with Q/DQ nodes wherever INT8 can pay.
+        precision: What it is built for.
+        forms: The forms of its normalizations, the likely fastest first; see
+            :func:`medptq.engines.tensorrt_normalization.forms_for`.
         reporter: Told of progress; may cancel.
-        seconds: Time after which no further placement is tried. The first two are regardless.
+        seconds: Time after which no further way is tried. Until one is found, and for INT8 one
+            placement, they are regardless.
         build: How one of them is built.
 
     Raises:
@@ -69,17 +83,21 @@ def build_fastest(
     ways: list[_Way] = []
     failed: list[Tried] = []
     failure: Exception | None = None
-    count = 2 + len(placements(graph))
-    candidates = _candidates(graph, ways)
-    for placement in reporter.track(candidates, "Timing what to run in INT8", total=count):
-        if len(ways) > 1 and time.monotonic() - started > seconds:
-            failed.append(Tried(placement.name, note="not tried: the time was up"))
+    found = placements(graph) if precision == "int8" else []
+    least = 2 if found else 1
+    count = least + len(forms) - 1 + len(found)
+    for candidate in reporter.track(
+        _candidates(found, forms, ways), "Timing ways to run the network", total=count
+    ):
+        name = candidate.placement.name
+        if len(ways) >= least and time.monotonic() - started > seconds:
+            failed.append(Tried(name, None, None, "not tried: the time was up", candidate.form))
             continue
         try:
-            ways.append(_try(graph, placement, reporter, build))
+            ways.append(_try(graph, candidate, precision, reporter, build))
         except (RuntimeError, MemoryError, EngineError) as error:
             note = error.why if isinstance(error, EngineError) else first_line(error)
-            failed.append(Tried(placement.name, note=note))
+            failed.append(Tried(name, None, None, note, candidate.form))
             failure = failure or error
     if not ways:
         raise failure or cannot_build("there is nothing to build")
@@ -87,15 +105,22 @@ def build_fastest(
     return Plan(ways[0].build.engine, (*(way.tried for way in ways), *failed))
 
 
-def _candidates(graph: onnx.ModelProto, ways: list[_Way]) -> Iterator[Placement]:
+def _candidates(
+    found: Sequence[Placement], forms: Sequence[Form], ways: list[_Way]
+) -> Iterator[_Candidate]:
     """Yield what is to be tried; ``ways`` is what was built of it so far."""
-    found = placements(graph)
-    yield _NOTHING
-    yield from found[:1]
+    rest = list(forms)
+    while rest and not ways:
+        yield _Candidate(_NOTHING, rest.pop(0))
+    form = ways[0].form if ways else forms[0]
+    yield from (_Candidate(placement, form) for placement in found[:1])
     measured = _measured(ways)
     if measured is not None:
-        yield measured
-    yield from found[1:]
+        yield _Candidate(measured, form)
+    yield from (_Candidate(_NOTHING, other) for other in rest)
+    if ways:
+        form = min(ways, key=lambda way: way.build.milliseconds).form
+    yield from (_Candidate(placement, form) for placement in found[1:])
 
 
 def _measured(ways: list[_Way]) -> Placement | None:
@@ -113,14 +138,21 @@ def _measured(ways: list[_Way]) -> Placement | None:
 
 
 def _try(
-    graph: onnx.ModelProto, placement: Placement, reporter: Reporter, build: BuildChecked
+    graph: onnx.ModelProto,
+    candidate: _Candidate,
+    precision: Precision,
+    reporter: Reporter,
+    build: BuildChecked,
 ) -> _Way:
-    """Build a placement; what TensorRT names as what it cannot build is left in FP16."""
+    """Build a way; what TensorRT names as what it cannot build in INT8 is left in FP16."""
+    placement, form = candidate.placement, candidate.form
+    if precision != "int8":
+        return _Way(placement, form, build(graph, precision, form, reporter), "")
     left_out: frozenset[str] = frozenset()
     for _ in range(_REPAIRS):
-        precision: Precision = "int8" if placement.nodes else "fp16"
+        needed: Precision = "int8" if placement.nodes else "fp16"
         try:
-            built = build(placed(graph, placement), precision, reporter)
+            built = build(placed(graph, placement), needed, form, reporter)
         except RuntimeError as error:
             named = named_in(str(error), placement.nodes)
             if not named or named == placement.nodes:
@@ -130,5 +162,5 @@ def _try(
         else:
             names = ", ".join(sorted(left_out))
             note = f"left in FP16, as TensorRT cannot build them: {names}" if names else ""
-            return _Way(placement, built, note)
+            return _Way(placement, form, built, note)
     raise RuntimeError(f"still not after {len(left_out)} layers were left in FP16")

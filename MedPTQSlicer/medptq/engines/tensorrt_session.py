@@ -80,6 +80,12 @@ class TensorRTSession(Session):
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
+    def scratch_bytes(self) -> int:
+        """Return the bytes of the GPU's memory that the engine computes in, beside its weights."""
+        if hasattr(self._engine, "device_memory_size_v2"):
+            return int(self._engine.device_memory_size_v2)
+        return int(self._engine.device_memory_size)
+
     def times_of_layers(self) -> Mapping[str, float]:
         """Return the median milliseconds of each layer, by TensorRT's names for them."""
         context = self._engine.create_execution_context()

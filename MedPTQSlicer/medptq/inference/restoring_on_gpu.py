@@ -23,8 +23,8 @@ from medptq.models.segmentation_model import Interpolated
 from medptq.scans.prepared import Prepared
 from medptq.scans.scan import LabelArray
 
-_AT_ONCE = 1 << 25
-"""Interpolated outputs that are held at a time: 128 MB, a few times over."""
+_AT_ONCE = 1 << 23
+"""Interpolated outputs that are held at a time: 32 MB, a few times over."""
 
 
 def restore_on_gpu(

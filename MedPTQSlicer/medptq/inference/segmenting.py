@@ -145,6 +145,8 @@ def _prepared(
     steps, order, device = model.preprocessing, model.axis_order, session.device
     if device.type != "cuda":
         return prepare(scan, steps, order, locate)
+    # What the last scan left in pieces would not be put together again for this one.
+    torch.cuda.empty_cache()
     with memory_as_error("Preparing the scan"):
         prepared = prepare_on_gpu(scan, steps, order, locate, device)
         torch.cuda.synchronize(device)  # so that each stage's time is its own

@@ -24,6 +24,9 @@ from medptq.progress import Reporter
 from medptq.scans.patches import pad_to
 from medptq.scans.prepared import Prepared
 
+_LEAST_IN_FP16 = 1e-4
+"""The least importance that FP16 holds well: smaller numbers have fewer digits there."""
+
 
 @dataclass(frozen=True)
 class Slab:
@@ -99,8 +102,8 @@ def sliding_window(
     for places in reporter.track(batches, "Segmenting"):
         for slot, place in zip(windows[: len(places)], places, strict=True):
             slot.copy_(volume[(slice(None), *_box(place, patch))])
-        outputs = _run(session, windows[: len(places)], classes).float()
-        for place, output in zip(places, outputs, strict=True):
+        outputs = _run(session, windows[: len(places)], classes)
+        for place, output in zip(places, ring.accepted(outputs), strict=True):
             for start, values in ring.finish(place[axis]):
                 yield Slab(axis, start, _checked(values[(slice(None), *crop)]))
             ring.add(place, output)
@@ -133,18 +136,28 @@ class _Ring:
         classes: int,
         axis: int,
     ) -> None:
-        held, patch, device = list(shape), importance.shape, importance.device
+        held, patch = list(shape), importance.shape
         held[axis] = patch[axis]
         self._patch = patch
         self._axis = axis
         self._rows = patch[axis]
         self._first = 0
         self._importance = importance
-        self._sums = torch.zeros((classes, *held), device=device)
-        self._weights = torch.zeros(held, device=device)
+        self._weights = importance.new_zeros(held)
+        # Made with the first outputs, whose type decides theirs.
+        self._sums = importance.new_empty(0)
+        self._size = (classes, *held)
+
+    def accepted(self, outputs: torch.Tensor) -> torch.Tensor:
+        """Return the network's outputs in the type that they are added up in."""
+        if not self._sums.numel():
+            with memory_as_error("Blending the windows"):
+                self._importance = self._importance.to(_kind_of_sums(outputs, self._importance))
+                self._sums = self._importance.new_zeros(self._size)
+        return outputs.to(self._sums.dtype)
 
     def add(self, place: tuple[int, int, int], output: torch.Tensor) -> None:
-        """Add one window's output, float32 [classes, *patch]."""
+        """Add one window's output, [classes, *patch], as :meth:`accepted` returned it."""
         box = list(_box(place, self._patch))
         start = place[self._axis]
         for at, row, count in self._pieces(start, start + self._rows):
@@ -185,6 +198,17 @@ def _run(session: Session, windows: torch.Tensor, classes: int) -> torch.Tensor:
             todo="Check the labels and the patch size on the model's card",
         )
     return outputs
+
+
+def _kind_of_sums(outputs: torch.Tensor, importance: torch.Tensor) -> torch.dtype:
+    """Return the type that outputs are added up in.
+
+    Those in FP16, which come from a GPU, in FP16 too: half of what fills its memory for many
+    classes. Sums are of a few windows, so they lose no more than the outputs have. Where the
+    importance is less than FP16 holds, as nnU-Net's own is in the corners, they are FP32.
+    """
+    is_held = outputs.dtype == torch.float16 and float(importance.min()) >= _LEAST_IN_FP16
+    return torch.float16 if is_held else torch.float32
 
 
 def _checked(values: torch.Tensor) -> torch.Tensor:

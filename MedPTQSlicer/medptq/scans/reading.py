@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from medptq.errors import ScanError
 from medptq.progress import Reporter
@@ -28,7 +30,7 @@ from medptq.scans.nifti import (
     stored_matrix,
 )
 from medptq.scans.quiet import quiet
-from medptq.scans.scan import Affine, FloatArray, Scan
+from medptq.scans.scan import Affine, Scan
 from medptq.scans.sources import (
     DICOM,
     METAIMAGE,
@@ -85,11 +87,14 @@ def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
     with quiet():
         image, header = _read_image(source, channels)
     ijk_to_ras = _ijk_to_ras_of(image, source.shown)
-    array = _array_of(image, channels)
-    del image
+    voxels = _voxels_of(image, channels)
     if header is not None:
-        check_placement(header, ijk_to_ras, array.shape[1:], source.paths[0])
-    _check_intensities(array, source.shown)
+        check_placement(header, ijk_to_ras, voxels.shape[1:], source.paths[0])
+    array = voxels.astype(np.float32, order="C")  # the one copy
+    # Whole numbers are compared as they are, at half the memory; others as they have become.
+    whole = np.issubdtype(voxels.dtype, np.integer)
+    _check_intensities(voxels if whole else array, source.shown)
+    del image, voxels
     stored = None if header is None else stored_matrix(header, ijk_to_ras)
     return Scan(array, ijk_to_ras, source.name, stored)
 
@@ -131,13 +136,15 @@ def read_header(source: ScanSource, slices: Sequence[dicom.DicomImage], channels
 
 
 def _read_image(source: ScanSource, channels: int) -> tuple[sitk.Image, NiftiHeader | None]:
-    """Read an image as float32, after all checks that are possible before its voxels are read."""
+    """Read an image, after all checks that are possible before its voxels are read.
+
+    Its voxels are of the file's own type, or float32: that is the type of a series.
+    """
     reader, header = _opened(source, channels, whole=True)
-    several = reader.GetNumberOfComponents() > 1
-    pixel_type = sitk.sitkVectorFloat32 if several else sitk.sitkFloat32
     if len(source.paths) > 1:
+        several = reader.GetNumberOfComponents() > 1
+        pixel_type = sitk.sitkVectorFloat32 if several else sitk.sitkFloat32
         return dicom.read_series(source.paths, source.shown, pixel_type), None
-    reader.SetOutputPixelType(pixel_type)
     try:
         return reader.Execute(), header
     except RuntimeError as error:
@@ -244,14 +251,15 @@ def _ijk_to_ras_of(image: sitk.Image | sitk.ImageFileReader, name: str) -> Affin
     return ijk_to_ras
 
 
-def _array_of(image: sitk.Image, channels: int) -> FloatArray:
-    array = sitk.GetArrayFromImage(image)
+def _voxels_of(image: sitk.Image, channels: int) -> NDArray[Any]:
+    """Return a view of an image's voxels, [C, K, J, I]; the image must outlive it."""
+    array: NDArray[Any] = sitk.GetArrayViewFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         array = np.moveaxis(array, -1, 0)
-    return np.ascontiguousarray(array.reshape((channels, *array.shape[-3:])))
+    return array.reshape((channels, *array.shape[-3:]))
 
 
-def _check_intensities(array: FloatArray, name: str) -> None:
+def _check_intensities(array: NDArray[Any], name: str) -> None:
     low, high = array.min(axis=(1, 2, 3)), array.max(axis=(1, 2, 3))
     if not (np.isfinite(low) & np.isfinite(high)).all():
         count = array.size - sum(int(np.isfinite(channel).sum()) for channel in array)

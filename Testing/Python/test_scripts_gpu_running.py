@@ -1,0 +1,137 @@
+"""In which order gpu.py runs the steps of networks, and what it keeps of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
+
+import gpu_running
+import publishing
+from gpu_table import table
+
+# Stands for gpu.py's own processes: exports and quantizes in no time, and tells rows.
+PROCESS = """
+import argparse, json, pathlib, sys, time
+parser = argparse.ArgumentParser()
+for name in ("--network", "--step", "--work"):
+    parser.add_argument(name)
+parser.add_argument("--peaks", action="store_true")
+options = parser.parse_args()
+folder = pathlib.Path(options.work) / options.network
+def tell(**facts):
+    print("@" + json.dumps(facts), flush=True)
+with open(folder.parent / "log", "a") as log:
+    log.write(f"{options.network} {options.step}\\n")
+if options.step in ("export", "quantize"):
+    if options.network == "broken":
+        sys.exit("it cannot be written")
+    (folder / f"{options.step}.done").touch()
+elif options.step == "pytorch":
+    for way, ms in (("FP32", 8.0), ("TF32", 6.0), ("AMP", 5.0)):
+        tell(way=f"PyTorch {way}", batch=1, ms=ms, memory_mb=400.0, error=0.0)
+elif options.step == "tensorrt":
+    half = dict(ms=2.0, memory_mb=100.0, error=0.01, form="own layer", tried=[])
+    tell(begun="TensorRT FP32", batch=1)
+    tell(**{**half, "way": "TensorRT FP32", "batch": 1, "ms": 3.0, "refused": "it is off by 2.8%"})
+    tell(begun="TensorRT FP16", batch=1)
+    tell(**half, way="TensorRT FP16", batch=1)
+elif options.step == "int8":
+    tell(begun="TensorRT INT8", batch=1)
+    if options.network == "slow":
+        time.sleep(60)
+    sys.exit("no kernel")
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(publishing, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu_running, "RESULTS", tmp_path)
+    monkeypatch.setattr(gpu_running, "_LEAST_SECONDS", 0.0)
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS, encoding="utf-8")
+
+    def started(*networks: str, **others: object) -> dict:
+        defaults = {
+            "networks": networks,
+            "batches": [1],
+            "gpus": ["0"],
+            "steps": gpu_running.GPU_STEPS,
+            "limit": 60.0,
+            "total": 100.0,
+            "resume": False,
+            "timings": None,
+            "prepare": 2,
+            "work": tmp_path / "work",
+        }
+        options = argparse.Namespace(**{**defaults, **others})
+        (tmp_path / "work" / "log").unlink(missing_ok=True)
+        command = [sys.executable, str(script), "--work", str(tmp_path / "work")]
+        return gpu_running.Run(options, command).all()
+
+    return started
+
+
+def steps(tmp_path: Path) -> list[str]:
+    lines = (tmp_path / "work" / "log").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.endswith(("export", "quantize"))]
+
+
+def written(tmp_path: Path) -> dict:
+    [path] = tmp_path.glob("gpu-*.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_the_quick_steps_of_all_come_first_and_every_row_is_written(run, tmp_path):
+    report = run("a", "b")
+    wanted = [f"{name} {step}" for step in gpu_running.GPU_STEPS for name in ("a", "b")]
+    assert steps(tmp_path) == wanted
+    ways = [row["way"] for row in report["networks"]["a"]["ways"]]
+    assert ways == [
+        *("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
+        *("TensorRT FP32", "TensorRT FP16", "TensorRT INT8"),
+    ]
+    assert written(tmp_path)["networks"] == report["networks"]
+    text = table(report)
+    # Ours, its ratios to TensorRT FP32 and FP16 and to PyTorch FP32, and the memory.
+    assert "| a | 1 | 2.00 | FP16, own layer | 1.50 | 1.00 | 4.00 |  | 4.00 |" in text
+    assert "TensorRT FP32, *not offered: it is off by 2.8%*" in text
+    assert "its process ended with 1: no kernel" in text
+
+
+def test_what_does_not_end_in_time_is_a_row_and_the_others_are_kept(run):
+    report = run("slow", "a", limit=3.0)
+    [row] = [row for row in report["networks"]["slow"]["ways"] if row["way"] == "TensorRT INT8"]
+    assert row["failed"] == "not finished within 3 s"
+    assert len(report["networks"]["slow"]["ways"]) == 6
+    assert len(report["networks"]["a"]["ways"]) == 6
+
+
+def test_it_goes_on_where_it_was_stopped(run, tmp_path):
+    run("a", steps=("pytorch", "tensorrt"))
+    report = run("a", "b", resume=True)
+    assert "a pytorch" not in steps(tmp_path)
+    assert "a tensorrt" not in steps(tmp_path)
+    assert [name for name in steps(tmp_path) if name.endswith("int8")] == ["a int8", "b int8"]
+    assert [len(found["ways"]) for found in report["networks"].values()] == [6, 6]
+    # What had failed is tried again.
+    run("a", resume=True)
+    assert steps(tmp_path) == ["a forms", "a int8"]
+
+
+def test_when_the_time_is_up_what_was_not_run_is_told(run, tmp_path):
+    report = run("a", total=0.0)
+    assert report["networks"]["a"]["ways"] == []
+    assert "*not run: PyTorch FP32, " in table(report)
+
+
+def test_a_network_that_cannot_be_exported_says_so_and_the_others_go_on(run):
+    report = run("broken", "a")
+    assert "it cannot be written" in report["networks"]["broken"]["failed"]
+    assert len(report["networks"]["a"]["ways"]) == 6

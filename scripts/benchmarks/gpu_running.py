@@ -1,0 +1,202 @@
+"""Which step of which network runs when and on which GPU, for :mod:`gpu`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from gpu_network import ROWS
+from gpu_table import table
+from publishing import RESULTS, circumstances, write
+
+PREPARATIONS = ("export", "quantize")
+GPU_STEPS = ("pytorch", "tensorrt", "forms", "int8")
+_NEEDS = {"pytorch": "", "tensorrt": "export", "forms": "export", "int8": "quantize"}
+_ROWS = {
+    "pytorch": ("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
+    "tensorrt": ("TensorRT FP32", "TensorRT FP16"),
+    "int8": ("TensorRT INT8",),
+}
+_LEAST_SECONDS = 15.0
+"""A step is not begun with less than this left."""
+
+
+class Run:
+    """Measures all networks; its report is written after each row.
+
+    Args:
+        options: As :mod:`gpu` parses them.
+        command: What starts one of its processes, but for the step.
+    """
+
+    def __init__(self, options: argparse.Namespace, command: Sequence[str]) -> None:
+        self._options = options
+        self._command = list(command)
+        self._end = time.monotonic() + options.total
+        self._lock = threading.Lock()
+        self._pending = [(name, step) for step in options.steps for name in options.networks]
+        self._failed: set[tuple[str, str]] = set()  # preparations
+        self._begun: dict[str, dict[str, Any]] = {}
+        facts = circumstances()
+        self._report: dict[str, Any] = {
+            **facts,
+            "had_timings": bool(options.timings and options.timings.exists()),
+            "networks": {name: {"ways": [], "warnings": []} for name in options.networks},
+        }
+        if options.resume:
+            self._report["networks"].update(self._of_before(facts["date"]))
+
+    def all(self) -> dict[str, Any]:
+        """Measure everything there is time for; return the report."""
+        options = self._options
+        needed = [step for step in PREPARATIONS if step in {_NEEDS[step] for step in options.steps}]
+        with ThreadPoolExecutor(len(options.gpus) + options.prepare) as pool:
+            parts = [pool.submit(self._serve, gpu) for gpu in options.gpus]
+            for step in needed:
+                parts += [pool.submit(self._prepare, name, step) for name in options.networks]
+            for part in parts:
+                part.result()
+        self._write()
+        return self._report
+
+    def _of_before(self, date: str) -> dict[str, Any]:
+        path = RESULTS / f"gpu-{date}.json"
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"networks": {}}
+        return {
+            name: {
+                **{key: value for key, value in found.items() if key != "failed"},
+                "ways": [row for row in found["ways"] if _is_worth_keeping(row)],
+            }
+            for name, found in known["networks"].items()
+            if name in self._options.networks
+        }
+
+    def _prepare(self, name: str, step: str) -> None:
+        """Export or quantize a network on the CPU, unless that has been done."""
+        is_done = (self._options.work / name / f"{step}.done").exists()
+        if is_done or self._end - time.monotonic() < _LEAST_SECONDS:
+            return
+        failure = self._in_a_process(name, step, "", float("inf"))
+        if failure:
+            with self._lock:
+                self._failed.add((name, step))
+
+    def _serve(self, gpu: str) -> None:
+        """Run one step after the other on a GPU, until none is left or the time is up."""
+        while (left := self._end - time.monotonic()) > _LEAST_SECONDS:
+            with self._lock:
+                if not self._pending:
+                    return
+                place = next((n for n, task in enumerate(self._pending) if self._ready(*task)), -1)
+                task = self._pending.pop(place) if place >= 0 else None
+            if task is None:
+                time.sleep(0.2)
+                continue
+            name, step = task
+            if self._is_known(name, step):
+                continue
+            print(f"{time.strftime('%H:%M:%S')} {name}, {step}, on GPU {gpu}", flush=True)
+            self._in_a_process(name, step, gpu, min(self._options.limit, left))
+
+    def _is_known(self, name: str, step: str) -> bool:
+        """Tell whether a step's rows were there before."""
+        found = {(row["way"], row["batch"]) for row in self._report["networks"][name]["ways"]}
+        ways = _ROWS.get(step, ())
+        wanted = {(way, count) for way in ways for count in self._options.batches}
+        return bool(wanted) and wanted <= found
+
+    def _ready(self, name: str, step: str) -> bool:
+        """Tell whether a step can be run; where its preparation failed, it says so in its rows."""
+        needed = _NEEDS[step]
+        return (
+            not needed
+            or (self._options.work / name / f"{needed}.done").exists()
+            or any((name, failed) in self._failed for failed in PREPARATIONS)
+        )
+
+    def _in_a_process(self, name: str, step: str, gpu: str, seconds: float) -> str:
+        """Run one step of a network; return what it failed of, if it did."""
+        folder = self._options.work / name
+        folder.mkdir(parents=True, exist_ok=True)
+        found = self._report["networks"][name]
+        command = [*self._command, "--network", name, "--step", step]
+        with self._lock:
+            (folder / ROWS).write_text(json.dumps(found["ways"]), encoding="utf-8")
+            if "peaks" not in found:
+                command.append("--peaks")
+        # Engines are always built; TensorRT's timings of its kernels may be kept between runs.
+        kept = self._options.timings / name if self._options.timings else folder / "cache"
+        environment = {**os.environ, "MEDPTQ_CACHE": str(kept), "CUDA_VISIBLE_DEVICES": gpu}
+        if not gpu:
+            threads = max((os.cpu_count() or 1) // (2 * self._options.prepare), 1)
+            environment["OMP_NUM_THREADS"] = str(threads)
+        with tempfile.TemporaryFile("w+") as complaints:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+            )
+            left = min(seconds, self._end - time.monotonic() + _LEAST_SECONDS)
+            timer = threading.Timer(min(left, threading.TIMEOUT_MAX), process.kill)
+            timer.start()
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("@"):
+                    self._note(name, json.loads(line[1:]))
+            code = process.wait()
+            is_late = not timer.is_alive()
+            timer.cancel()
+            if not code:
+                return ""
+            complaints.seek(0)
+            said = [text.strip() for text in complaints if text.strip()]
+        if is_late:
+            failure = f"not finished within {left:.0f} s"
+        else:
+            failure = f"its process ended with {code}" + (f": {said[-1][:300]}" if said else "")
+        self._note_failure(name, step, failure, is_late=is_late)
+        return failure
+
+    def _note(self, name: str, facts: dict[str, Any]) -> None:
+        """Keep something that a process told."""
+        with self._lock:
+            found = self._report["networks"][name]
+            if "way" in facts:
+                found["ways"].append(facts)
+                self._begun.pop(name, None)
+            elif "begun" in facts:
+                self._begun[name] = facts
+            elif "built" in facts:
+                found.setdefault("builds", []).append(facts)
+            elif "warning" in facts:
+                found["warnings"].append(facts["warning"])
+            else:
+                found.update(facts)
+        if "way" in facts:
+            self._write()
+
+    def _note_failure(self, name: str, step: str, failure: str, *, is_late: bool) -> None:
+        with self._lock:
+            found = self._report["networks"][name]
+            begun = self._begun.pop(name, None) if step in GPU_STEPS else None
+            if begun is None:
+                earlier = [found["failed"]] if "failed" in found else []
+                found["failed"] = "; ".join([*earlier, f"{step}: {failure}"])
+            else:
+                row = {"way": begun["begun"], "batch": begun["batch"], "failed": failure}
+                found["ways"].append({**row, "unfinished": True} if is_late else row)
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            write("gpu", self._report, table(self._report))
+
+
+def _is_worth_keeping(row: dict[str, Any]) -> bool:
+    return "failed" not in row and (row["way"].startswith("PyTorch") or "form" in row)
