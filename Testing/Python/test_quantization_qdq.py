@@ -181,3 +181,25 @@ def test_attention_and_linear_layers_are_quantized_and_biases_are_not(tmp_path):
     # The position and the linear layer's bias are constants, the residual is not.
     assert sorted(by_op["Add"]) == [0, 0, 2]
     assert {weight.axis for weight in placement.weights} == {0, 1, None}
+
+
+def test_what_is_computed_from_constants_is_not_quantized_as_an_activation():
+    """Calibration would see nothing of it, and its scale would make zeros of it."""
+    weight, bias = np.ones((6, 6), np.float32), np.ones((8, 6), np.float32)
+    constants = {"weight": weight, "bias": bias, "axes": np.array([0])}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("MatMul", ["image", "weight"], ["product"], "layer"),
+            onnx.helper.make_node("Unsqueeze", ["bias", "axes"], ["added"], "unfolded"),
+            onnx.helper.make_node("Add", ["product", "added"], ["sum"], "add"),
+            onnx.helper.make_node("Relu", ["sum"], ["logits"], "relu"),
+        ],
+        "net",
+        [onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, (1, 8, 6))],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, (1, 8, 6))],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    inferred = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph))
+    assert {value.name for value in inferred.graph.value_info} == {"product", "added", "sum"}
+    placement = place_for_openvino(ir.from_proto(inferred).graph)
+    assert placement.activations == {"image"}

@@ -192,7 +192,9 @@ def test_groups_are_counted_from_either_end():
         {"observer": "entropy", "activation_granularity": "channel"},
         {"observer": "percentile", "signed": False},
         {"scales": "dynamic"},
-        {"placing": "openvino", "activation_bits": 4},
+        {"placing": "openvino", "signed": False},
+        {"placing": "openvino", "activation_granularity": "token"},
+        {"placing": "openvino", "scales": "dynamic", "observer": "max"},
         {"percentile": 20.0},
     ],
 )

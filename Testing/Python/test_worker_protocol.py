@@ -110,8 +110,13 @@ def test_a_request_that_is_wrong_is_refused_under_its_id(worker, message, code):
 
 
 def test_what_is_wrong_with_the_params_is_said(worker):
-    params = {"model": "m", "scans": "s", "output": "o", "recipe": {"patches": "many"}}
-    assert worker.error("quantize", **params)["message"] == "params.recipe.patches must be integer"
+    def said(recipe):
+        params = {"model": "m", "scans": "s", "output": "o", "recipe": recipe}
+        return worker.error("quantize", **params)["message"]
+
+    assert said({"patches": "many"}) == "params.recipe.patches must be integer"
+    assert said({"recovery": 1}) == "params.recipe.recovery must be boolean"
+    assert said({"spared": "all"}) == "params.recipe.spared must be array"
     assert "speed" in worker.error("ping", speed=1)["message"]
 
 

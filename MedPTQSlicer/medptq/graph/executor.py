@@ -7,8 +7,10 @@ backend tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 import onnx
@@ -24,6 +26,19 @@ from medptq.graph.plan import Step, constants_on_host, plan
 
 OnTensor: TypeAlias = Callable[[str, Tensor], Tensor | None]
 """Called with the name of a value and the value; may return another to go on with."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """A run that stands before one of its steps.
+
+    Attributes:
+        step: The place of what is to be computed next.
+        values: What the rest of the run reads; it must not be changed.
+    """
+
+    step: int
+    values: Mapping[str, Tensor]
 
 
 class GraphExecutor:
@@ -83,6 +98,7 @@ class GraphExecutor:
         batch: Tensor,
         on_tensor: OnTensor | None = None,
         watch: Collection[str] = (),
+        pauses: Mapping[str, Callable[[Pause], None]] = MappingProxyType({}),
     ) -> Tensor:
         """Run the network once.
 
@@ -96,6 +112,8 @@ class GraphExecutor:
                 is never written over, so it may be kept; one that is changed must be a copy.
             watch: Names of the values to call ``on_tensor`` with: the graph's input or any node's
                 output. Constants are not among them.
+            pauses: What is called just before a value is computed, by the value's name. It may go
+                on from there in other ways with :meth:`resume`, as long as the call lasts.
 
         Returns:
             Output [N, classes, D, H, W].
@@ -104,12 +122,34 @@ class GraphExecutor:
             ModelError: An operator cannot be computed on its inputs.
             EngineError: The memory does not suffice.
         """
-        watched = frozenset(watch) if on_tensor is not None else frozenset()
         values = {self.input_name: batch}
-        if on_tensor is not None and self.input_name in watched:
+        if on_tensor is not None and self.input_name in watch:
             values[self.input_name] = _seen(on_tensor, self.input_name, batch)
-        for step in self._steps:
-            outputs = self._evaluate(step, values, watched)
+        return self._run(0, values, on_tensor, frozenset(watch), pauses)
+
+    def resume(
+        self, pause: Pause, on_tensor: OnTensor | None = None, watch: Collection[str] = ()
+    ) -> Tensor:
+        """Run the network from a pause on, and leave the run that pauses as it is.
+
+        Arguments and result are those of :meth:`run`.
+        """
+        return self._run(pause.step, dict(pause.values), on_tensor, frozenset(watch), {})
+
+    def _run(
+        self,
+        first: int,
+        values: dict[str, Tensor],
+        on_tensor: OnTensor | None,
+        watched: frozenset[str],
+        pauses: Mapping[str, Callable[[Pause], None]],
+    ) -> Tensor:
+        # What was there at the beginning may belong to a run that pauses.
+        kept = watched.union(values) if first else watched
+        for place, step in enumerate(self._steps[first:], start=first):
+            if step.node.outputs[0] in pauses:
+                pauses[step.node.outputs[0]](Pause(place, MappingProxyType(values)))
+            outputs = self._evaluate(step, values, kept)
             for name in step.releases:
                 del values[name]
             for name, tensor in zip(step.node.outputs, outputs, strict=False):
@@ -123,7 +163,7 @@ class GraphExecutor:
         return self.constants[self.output_name]
 
     def _evaluate(
-        self, step: Step, values: dict[str, Tensor], watched: frozenset[str]
+        self, step: Step, values: dict[str, Tensor], kept: frozenset[str]
     ) -> tuple[Tensor, ...]:
         constants = self.constants
         inputs = [
@@ -134,7 +174,7 @@ class GraphExecutor:
         if (
             step.overwrites is not None
             and step.operator.evaluate_in_place is not None
-            and step.overwrites not in watched
+            and step.overwrites not in kept
             and not torch.is_grad_enabled()
         ):
             function = step.operator.evaluate_in_place

@@ -188,6 +188,7 @@ def _to_depth_to_space(graph: ir.Graph, layer: _Layer) -> None:
         repeated = np.repeat(bias, count)
         inputs.append(add_constant(graph, f"{layer.name}/bias_1x1x1", repeated))
     convolution = new_node("Conv", inputs, f"{layer.name}/1x1x1", {"kernel_shape": [1] * n})
+    convolution.name = layer.name
     interleaved = [axis for a in range(n) for axis in (2 + n + a, 2 + a)]
     result = _rearrange(
         graph,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medptq.errors import QuantizationError
+from medptq.errors import QuantizationError, ScanError
 from medptq.graph.executor import GraphExecutor
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
@@ -57,19 +59,46 @@ class CalibrationPatches:
         self._locate = locate
         self._reporter = reporter
         self._digests: set[str] = set()
+        self._tried: set[ScanSource] = set()
+        self._yielded: set[bytes] = set()
         # Sixteen patches of a network that takes the whole scan at once need sixteen scans.
         self.expected = min(recipe.patches, len(sources)) if _is_whole(model) else recipe.patches
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the patches, float32 [1, C, D, H, W]."""
-        return sample_patches(
-            self._sources,
-            self._load,
-            self._model.patch_size,
-            self._recipe.patches,
-            self._recipe.seed,
-            self._reporter,
-        )
+        recipe = self._recipe
+        for patch in self._sample(self._sources, self._load, recipe.patches, recipe.seed):
+            self._yielded.add(_digest(patch))
+            yield patch
+
+    def held_out(self, count: int) -> Iterator[NDArray[np.float32]]:
+        """Yield up to so many patches that no pass has yielded; after a pass.
+
+        They are of scans that no pass has read, if there are any, and else of other places.
+        """
+        yielded, seed = set(self._yielded), self._recipe.seed + 1
+        fresh = [source for source in self._sources if source not in self._tried]
+        known = [source for source in self._sources if source in self._tried]
+        for sources in (fresh, [] if _is_whole(self._model) else known):
+            # Some may be patches that there were, so more are asked for than are taken.
+            most = count + len(self._yielded)
+            with contextlib.suppress(ScanError):
+                for patch in self._sample(sources, self._prepared, most, seed):
+                    if count == 0:
+                        return
+                    if _digest(patch) not in yielded:
+                        yielded.add(_digest(patch))
+                        count -= 1
+                        yield patch
+
+    def _sample(
+        self,
+        sources: Sequence[ScanSource],
+        load: Callable[[ScanSource], PreparedScan],
+        count: int,
+        seed: int,
+    ) -> Iterator[NDArray[np.float32]]:
+        return sample_patches(sources, load, self._model.patch_size, count, seed, self._reporter)
 
     @property
     def scan_digests(self) -> list[str]:
@@ -77,11 +106,62 @@ class CalibrationPatches:
         return sorted(self._digests)
 
     def _load(self, source: ScanSource) -> PreparedScan:
-        scan = read_scan(source, self._model.channels)
-        model = self._model
-        prepared = prepare(scan, model.preprocessing, model.axis_order, self._locate)
+        self._tried.add(source)
+        prepared = self._prepared(source)
         self._digests.add(digest_of(source))
         return prepared
+
+    def _prepared(self, source: ScanSource) -> PreparedScan:
+        model = self._model
+        scan = read_scan(source, model.channels)
+        return prepare(scan, model.preprocessing, model.axis_order, self._locate)
+
+
+class KeptPatches(CalibrationPatches):
+    """Patches that are prepared once and stay in memory, for many passes.
+
+    Args:
+        model: As for :class:`CalibrationPatches`, like all that follows.
+        sources: The scans.
+        recipe: Says how many patches, and the seed of their choice.
+        locate: Runs another model on a scan.
+        reporter: Told of progress too.
+
+    Attributes:
+        patches: Float32 [1, C, D, H, W] each.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        sources: Sequence[ScanSource],
+        recipe: Recipe,
+        locate: Locator,
+        reporter: Reporter,
+    ) -> None:
+        super().__init__(model, sources, recipe, locate, reporter)
+        drawn = reporter.track(super().__iter__(), "Preparing patches", total=self.expected)
+        self.patches = tuple(drawn)
+        self._apart: tuple[NDArray[np.float32], ...] | None = None
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the patches."""
+        return iter(self.patches)
+
+    def held_out(self, count: int) -> Iterator[NDArray[np.float32]]:
+        """Yield up to so many of the patches that were put apart, or others than these."""
+        return super().held_out(count) if self._apart is None else iter(self._apart[:count])
+
+    def beside(self, apart: Sequence[NDArray[np.float32]], most: int | None = None) -> KeptPatches:
+        """Return these patches, or the first of them, with others to hold a network against."""
+        found = copy.copy(self)
+        found.patches, found._apart = self.patches[:most], tuple(apart)
+        found.expected = len(found.patches)
+        return found
+
+
+def _digest(patch: NDArray[np.float32]) -> bytes:
+    return hashlib.sha256(patch.data).digest()
 
 
 def _is_whole(model: SegmentationModel) -> bool:

@@ -86,7 +86,10 @@ def place_for_openvino(graph: ir.Graph) -> Placement:
     inputs: list[QuantizedInput] = []
     weights: list[QuantizedWeight] = []
     tied: list[frozenset[str]] = []
+    made = _made_of_constants(graph)
     for node in graph:
+        if made.intersection(value for value in node.inputs if value is not None):
+            continue
         if node.op_type in _WEIGHTED and _is_spatial_or_linear(node):
             constant = _is_constant(node, 1)
             if node.op_type != "MatMul" and not constant:
@@ -184,3 +187,15 @@ def _name(node: ir.Node, index: int) -> str:
 def _is_constant(node: ir.Node, index: int) -> bool:
     value = node.inputs[index] if index < len(node.inputs) else None
     return value is not None and value.const_value is not None
+
+
+def _made_of_constants(graph: ir.Graph) -> set[ir.Value]:
+    """Return what is computed from constants but was not folded, such as attention's large biases.
+
+    No patch passes there, so calibration sees nothing of it.
+    """
+    made: set[ir.Value] = set()
+    for node in graph:
+        if all(v is None or v.const_value is not None or v in made for v in node.inputs):
+            made.update(node.outputs)
+    return made

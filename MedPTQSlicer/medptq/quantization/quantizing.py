@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
 import itertools
+import math
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,8 @@ from medptq.graph.simplify import simplify
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization.calibration import Calibration, CalibrationPatches, calibrate
+from medptq.quantization.agreement import Tally
+from medptq.quantization.calibration import CalibrationPatches, calibrate
 from medptq.quantization.placement import place_for_openvino
 from medptq.quantization.preparing import not_empty, prepare_for_openvino
 from medptq.quantization.qdq import insert_qdq
@@ -36,8 +40,12 @@ from medptq.quantization.quantized_model import (
     load_quantized_model,
 )
 from medptq.quantization.recipe import Recipe
+from medptq.quantization.recovery.recovering import simulate_recovered
+from medptq.quantization.scheme import scheme_of
+from medptq.quantization.simulation.simulating import simulate
+from medptq.quantization.writing import write_quantized
 
-_CHECKED_PATCHES = 2
+_CHECKED_PATCHES = 3
 _LIBRARIES = ("medptq", "numpy", "onnx", "onnx-ir", "torch", "SimpleITK")
 
 
@@ -53,8 +61,9 @@ def quantize_model(
     """Calibrate a network and write its folder: fp32.onnx, int8.onnx, model.json, manifest.json.
 
     The manifest names the tool's versions, the recipe, the scale of each activation, the digests
-    of scans and patches, the rewritten layers, how far INT8 agreed with FP32 on the first patches,
-    and the SHA-256 of each file. It names no scan.
+    of scans and patches, the rewritten layers, how far INT8 agreed with FP32 on patches that
+    calibration did not see (if the scans have more than it saw), and the SHA-256 of each file. It
+    names no scan.
 
     Args:
         model: The network.
@@ -66,29 +75,20 @@ def quantize_model(
 
     Raises:
         ModelError: The graph cannot be read.
-        QuantizationError: There is nothing in the graph to quantize, or calibration failed.
+        QuantizationError: There is nothing in the graph to quantize, calibration failed, or the
+            recipe spares a layer that there is not.
         OutputError: The folder cannot be written.
         Cancelled: The user asked to stop.
     """
     with atomic_folder(output, overwrite=overwrite) as folder:
         fp32 = simplify(load_graph(model.onnx), input_shape=(1, model.channels, *model.patch_size))
         _write_graph(fp32, folder / FP32)
-
-        observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
-        calibration = calibrate(fp32, observed.activations, patches, recipe, reporter)
-
-        int8 = prepare_for_openvino(fp32)
-        placement = int8.placement
-        thresholds = {
-            name: calibration.thresholds[int8.same_values.get(name, name)]
-            for name in placement.activations
-        }
-        scales = insert_qdq(int8.model, placement, thresholds)
-        quantized = ir.to_proto(int8.model)
-        onnx.checker.check_model(quantized)
-        _write_graph(quantized, folder / INT8)
-
-        agreement = _agreement(fp32, quantized, patches, reporter)
+        make = _plainly if recipe.is_plain else _in_few_bits
+        made = make(fp32, patches, recipe, reporter)
+        onnx.checker.check_model(made.graph)
+        _write_graph(made.graph, folder / INT8)
+        digests = patches.scan_digests
+        agreement = _agreement(fp32, made.graph, patches, reporter)
         write_json(folder / CARD, card_of(model))
         manifest = {
             "format": FORMAT,
@@ -98,18 +98,88 @@ def quantize_model(
                 **{name: importlib.metadata.version(name) for name in _LIBRARIES},
             },
             "recipe": recipe.to_json(),
-            "placement": {
-                "policy": "openvino",
-                "activations": len(placement.inputs),
-                "weights": len(placement.weights),
-                "rewritten": list(int8.rewritten),
+            "placement": {"policy": "openvino", **made.placement},
+            "calibration": {
+                "scans": len(digests),
+                "scans_sha256": digests,
+                **made.calibration,
             },
-            "calibration": _summary(calibration, patches.scan_digests, scales),
             "agreement_with_fp32": agreement,
             "files": {file.name: sha256_of(file) for file in sorted(folder.iterdir())},
         }
         write_json(folder / MANIFEST, manifest)
     return load_quantized_model(output)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A quantized graph, and what the manifest says of it."""
+
+    graph: onnx.ModelProto
+    placement: dict[str, Any]
+    calibration: dict[str, Any]
+
+
+def _plainly(
+    fp32: onnx.ModelProto, patches: CalibrationPatches, recipe: Recipe, reporter: Reporter
+) -> _Made:
+    """Quantize by a plain recipe: one patch and one weight in memory at a time."""
+    observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
+    calibration = calibrate(fp32, observed.activations, patches, recipe, reporter)
+    int8 = prepare_for_openvino(fp32)
+    placement = int8.placement
+    thresholds = {
+        name: calibration.thresholds[int8.same_values.get(name, name)]
+        for name in placement.activations
+    }
+    scales = insert_qdq(int8.model, placement, thresholds)
+    return _Made(
+        ir.to_proto(int8.model),
+        {
+            "activations": len(placement.inputs),
+            "weights": len(placement.weights),
+            "rewritten": list(int8.rewritten),
+        },
+        {
+            "patches": calibration.patches,
+            "patches_sha256": calibration.patches_sha256,
+            "scales": scales,
+            "thresholds": calibration.thresholds,
+            "maxima": calibration.maxima,
+        },
+    )
+
+
+def _in_few_bits(
+    fp32: onnx.ModelProto, patches: CalibrationPatches, recipe: Recipe, reporter: Reporter
+) -> _Made:
+    """Quantize by way of a simulated network, which is looked at on all patches at a time."""
+    kept = list(reporter.track(patches, "Preparing patches", total=patches.expected))
+    make = simulate_recovered if recipe.recovery else simulate
+    spared = dict.fromkeys(recipe.spared)
+    network = make(fp32, scheme_of(recipe), kept, overrides=spared, reporter=reporter)
+    graph, scales = write_quantized(network)
+    layers = network.layers.values()
+    bits = [
+        (layer.weight.full.numel(), layer.scheme.weight_bits)
+        for layer in layers
+        if layer.weight is not None
+    ]
+    return _Made(
+        graph,
+        {
+            "activations": sum(len(layer.edges) for layer in layers),
+            "weights": len(bits),
+            "weight_bytes": sum(count for count, _ in bits),
+            "weight_bytes_if_packed": math.ceil(sum(count * each for count, each in bits) / 8),
+            "rewritten": list(prepare_for_openvino(fp32).rewritten),
+        },
+        {
+            "patches": len(kept),
+            "patches_sha256": hashlib.sha256(b"".join(patch.data for patch in kept)).hexdigest(),
+            "scales": scales,
+        },
+    )
 
 
 def _agreement(
@@ -118,40 +188,28 @@ def _agreement(
     patches: CalibrationPatches,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Run both graphs in PyTorch on the first patches: does INT8 still say the same?"""
+    """Run both graphs in PyTorch on patches that were held out: does INT8 still say the same?
+
+    Where the scans yield none beside those of the calibration, the first of those have to do.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     reference, quantized = GraphExecutor(fp32, device), GraphExecutor(int8, device)
-    first = itertools.islice(patches, _CHECKED_PATCHES)
-    count = min(patches.expected, _CHECKED_PATCHES)
-    equal = voxels = checked = 0
-    error = energy = 0.0
+    chosen = list(patches.held_out(_CHECKED_PATCHES))
+    held_out = bool(chosen)
+    if not held_out:
+        chosen = list(itertools.islice(patches, _CHECKED_PATCHES))
+    tally = Tally()
     with torch.inference_mode():
-        for array in reporter.track(first, "Checking INT8 against FP32", total=count):
+        for array in reporter.track(chosen, "Checking INT8 against FP32"):
             patch = torch.from_numpy(array).to(device)
-            checked += 1
-            expected, found = reference.run(patch), quantized.run(patch)
-            equal += int((expected.argmax(1) == found.argmax(1)).sum())
-            voxels += expected.shape[0] * expected[0, 0].numel()
-            error += float((expected - found).square().sum(dtype=torch.float64))
-            energy += float(expected.square().sum(dtype=torch.float64))
+            tally.add(reference.run(patch), quantized.run(patch))
+    found = tally.result()
     return {
-        "patches": checked,
-        "voxels_equal": equal / voxels,
-        "relative_output_error": (error / energy) ** 0.5 if energy else 0.0,
-    }
-
-
-def _summary(
-    calibration: Calibration, scan_digests: list[str], scales: dict[str, float]
-) -> dict[str, Any]:
-    return {
-        "scans": len(scan_digests),
-        "scans_sha256": scan_digests,
-        "patches": calibration.patches,
-        "patches_sha256": calibration.patches_sha256,
-        "scales": scales,
-        "thresholds": calibration.thresholds,
-        "maxima": calibration.maxima,
+        "patches": len(chosen),
+        "held_out": held_out,
+        "voxels_equal": found.voxels_equal,
+        "dice": found.dice,
+        "relative_output_error": found.output_error,
     }
 
 

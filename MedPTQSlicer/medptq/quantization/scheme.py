@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from medptq.errors import QuantizationError
-from medptq.quantization.recipe import OBSERVERS, ObserverName
+from medptq.quantization.recipe import (
+    OBSERVERS,
+    RUNNABLE_GRANULARITIES,
+    ObserverName,
+    Recipe,
+)
 
 WeightGranularity: TypeAlias = Literal["tensor", "channel"]
 ActivationGranularity: TypeAlias = Literal["tensor", "channel", "token", "voxel", "adaptive"]
@@ -62,7 +67,9 @@ class Scheme:
             their largest magnitude.
         placing: What is quantized: the inputs and weights of ``layers`` (convolutions and matrix
             products), as in the papers; or all that ``openvino`` runs in INT8, on the graph that
-            :func:`medptq.quantization.quantizing.quantize_model` makes for it.
+            :func:`medptq.quantization.writing.write_quantized` makes for it. There, integer sums
+            have one scale for all input channels, so the scales of ``channel`` are folded into
+            the weights before those are quantized; what has no weights has one scale.
     """
 
     weight_bits: int = 8
@@ -94,24 +101,41 @@ class Scheme:
         if self.scales == "dynamic" and self.observer != "max":
             raise _refused("dynamic scales know the largest magnitude only (observer max)")
         if self.placing == "openvino" and not self.runs_on_openvino:
-            raise _refused("OpenVINO has one static scale per activation and 8 bits")
+            raise _refused(
+                "INT8 kernels have static scales per tensor or channel, symmetric at 8 bits"
+            )
 
     @property
     def runs_on_openvino(self) -> bool:
-        """Whether OpenVINO's INT8 kernels know such scales."""
+        """Whether INT8 kernels can run it."""
         return (
-            self.weight_bits == self.activation_bits == 8
-            and self.weight_granularity == "channel"
-            and self.activation_granularity == "tensor"
-            and self.scales == "static"
-            and self.signed
-            and not self.fitted_weights
+            self.scales == "static"
+            and self.activation_granularity in RUNNABLE_GRANULARITIES
+            and (self.signed or self.activation_bits < 8)
         )
 
     @property
     def name(self) -> str:
         """Short name of the bits, such as ``W4A8``."""
         return f"W{self.weight_bits}A{self.activation_bits}"
+
+
+def scheme_of(recipe: Recipe) -> Scheme:
+    """Return what a recipe means for INT8 kernels.
+
+    Below 8 bits each value counts: ranges of activations begin and end where their values do, if
+    the observer knows such, and weights get the range of the least squared error.
+    """
+    return Scheme(
+        weight_bits=recipe.weight_bits,
+        activation_bits=recipe.activation_bits,
+        activation_granularity=recipe.activation_granularity,
+        observer=recipe.observer,
+        percentile=recipe.percentile,
+        signed=recipe.activation_bits == 8 or recipe.observer in ("percentile", "entropy"),
+        fitted_weights=recipe.weight_bits < 8,
+        placing="openvino",
+    )
 
 
 def _refused(why: str) -> QuantizationError:

@@ -142,4 +142,4 @@ class Workshop:
 def _recipe(values: Params) -> Recipe:
     # JSON has one kind of number: 16.0 patches are 16 all the same.
     kinds = {name: type(value) for name, value in Recipe().to_json().items()}
-    return Recipe(**{name: kinds[name](value) for name, value in values.items()})
+    return Recipe.from_json({name: kinds[name](value) for name, value in values.items()})

@@ -15,7 +15,13 @@ from medptq.worker.messages import INVALID_PARAMS, ProtocolError
 _TEXT = {"type": "string", "minLength": 1}
 _TEXT_OR_NULL = {"type": ["string", "null"], "minLength": 1}
 _FLAG = {"type": "boolean"}
-_KINDS = {str: "string", int: "integer", float: "number"}
+_KINDS = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: _FLAG,
+    list: {"type": "array", "items": _TEXT},
+}
 
 
 def _schema(required: Mapping[str, Any], optional: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,9 +38,7 @@ def _texts(*names: str) -> dict[str, Any]:
 
 
 _NOTHING = _schema({}, {})
-_RECIPE = _schema(
-    {}, {name: {"type": _KINDS[type(value)]} for name, value in Recipe().to_json().items()}
-)
+_RECIPE = _schema({}, {name: _KINDS[type(value)] for name, value in Recipe().to_json().items()})
 _SCHEMAS = {
     "models": _NOTHING,
     "import": _schema(_texts("path"), {}),

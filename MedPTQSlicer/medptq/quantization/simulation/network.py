@@ -5,66 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from medptq.graph.executor import GraphExecutor
-from medptq.graph.operators import Node
+from medptq.graph.executor import GraphExecutor, Pause
 from medptq.graph.opset import opset_of
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.edges import Edge, EdgedGraph
-from medptq.quantization.simulation.granularity import CONVOLUTIONS, Groups
+from medptq.quantization.simulation.granularity import Groups
 from medptq.quantization.simulation.grid import Grid, activation_grid
+from medptq.quantization.simulation.layer import layer_of
 from medptq.quantization.simulation.ranges import extremes
-from medptq.quantization.simulation.weights import grid_of_weight
 
-
-@dataclass
-class LayerWeight:
-    """The weight of a layer.
-
-    Attributes:
-        constant: Name of the executor's constant.
-        axis: Axis of the output channels, or None.
-        full: The weight in floating point.
-        grid: Its grid.
-        quantized: The value on the grid that each of its elements was given.
-    """
-
-    constant: str
-    axis: int | None
-    full: Tensor
-    grid: Grid
-    quantized: Tensor
-
-
-@dataclass
-class SimulatedLayer:
-    """A node whose operands are quantized.
-
-    Attributes:
-        name: The node's name.
-        op_type: Its operator.
-        scheme: How it is quantized.
-        edges: The activations that it reads quantized.
-        weight: Its weight, if that is quantized.
-        output: Name of its output.
-        channel_axis: The axis of the output's channels.
-        node: The node as the executor's operators take it.
-        correction: Added to its output, in a shape that broadcasts; or None.
-    """
-
-    name: str
-    op_type: str
-    scheme: Scheme
-    edges: tuple[Edge, ...]
-    weight: LayerWeight | None
-    output: str
-    channel_axis: int
-    node: Node
-    correction: Tensor | None = None
+_Changes: TypeAlias = Mapping[str, Callable[[Tensor], Tensor]]
+"""What is made of values on their way, by their names."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +30,12 @@ class NetworkState:
     Attributes:
         grids: The static grid of each edge's value.
         corrections: The correction of each layer's output.
-        weights: The quantized weight of each layer that has one.
+        weights: The grid and the quantized weight of each layer that has one.
     """
 
     grids: Mapping[str, Grid]
     corrections: Mapping[str, Tensor | None]
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, tuple[Grid, Tensor]]
 
 
 class SimulatedNetwork:
@@ -96,8 +52,9 @@ class SimulatedNetwork:
         device: Where it runs.
 
     Attributes:
+        graph: As given.
         layers: What is quantized by name, in the order in which it runs. Recovery may change a
-            weight's ``quantized`` and a layer's ``correction``.
+            weight's ``quantized`` and ``grid`` (in its scale alone) and a layer's ``correction``.
         grids: The static grid of each edge's value. Recovery may change them too.
         input_shape: As given.
         device: As given.
@@ -111,12 +68,13 @@ class SimulatedNetwork:
         input_shape: tuple[int, int, int, int, int],
         device: torch.device,
     ) -> None:
+        self.graph = graph
         self.input_shape = input_shape
         self.device = device
         self._executor = GraphExecutor(graph.model, device)
         opset = opset_of(graph.model)
         self.layers = {
-            name: self._layer(graph, name, node, schemes[name], opset)
+            name: layer_of(graph, node, schemes[name], self._executor.constants, opset)
             for name, node in graph.nodes.items()
             if name in schemes
         }
@@ -149,39 +107,105 @@ class SimulatedNetwork:
         Returns:
             Output [1, classes, D, H, W].
         """
-        active = set(self.layers if layers is None else layers)
-        quantizers: dict[str, Callable[[Tensor], Tensor]] = {}
+        weights, changes = self._numbers(self.layers if layers is None else layers)
+        with torch.inference_mode():
+            return self.run_with(batch, weights, changes, on_tensor, watch)
+
+    def run_flipped(
+        self, batch: Tensor, layers: Collection[str], on_output: Callable[[str, Tensor], None]
+    ) -> Tensor:
+        """Run the network, and for each layer once more with that layer the other way round.
+
+        What lies before a layer is not run again for it, which saves about half of the work.
+
+        Args:
+            batch: As for :meth:`run`.
+            layers: Names of the layers to be quantized.
+            on_output: Called with a layer's name and the network's output if that layer, too, is
+                quantized, or it alone of ``layers`` is not.
+
+        Returns:
+            The output without a layer flipped.
+        """
+        weights, changes = self._numbers(layers)
+
+        def flip(name: str) -> Callable[[Pause], None]:
+            def go_on(pause: Pause) -> None:
+                other_weights, other_changes = self._numbers({*layers} ^ {name})
+                self._set(other_weights)
+                output = self._executor.resume(pause, _changing(other_changes), other_changes)
+                self._set(weights)
+                on_output(name, output)
+
+            return go_on
+
+        pauses = {layer.edges[0].value: flip(name) for name, layer in self.layers.items()}
+        with torch.inference_mode(), _exactly():
+            self._set(weights)
+            return self._executor.run(batch, _changing(changes), changes, pauses)
+
+    def run_with(
+        self,
+        batch: Tensor,
+        weights: Mapping[str, Tensor],
+        changes: Mapping[str, Callable[[Tensor], Tensor]],
+        on_tensor: Callable[[str, Tensor], None] | None = None,
+        watch: Collection[str] = (),
+    ) -> Tensor:
+        """Run the network with other weights and quantizers than its own.
+
+        Gradients are recorded or not as the caller's mode says.
+
+        Args:
+            batch: As for :meth:`run`, like what follows ``changes``.
+            weights: The weight of each layer that has one, by the layer's name.
+            changes: What is made of values, by their names.
+            on_tensor: Called with what was made of a value.
+            watch: Names of values to call it with.
+        """
+        self._set(weights)
+        watched = frozenset(watch)
+        with _exactly():
+            return self._executor.run(
+                batch, _changing(changes, on_tensor, watched), watched.union(changes)
+            )
+
+    def _numbers(self, layers: Collection[str]) -> tuple[dict[str, Tensor], _Changes]:
+        """Return each layer's weight and what changes values if these layers are quantized."""
+        weights: dict[str, Tensor] = {}
+        changes: dict[str, Callable[[Tensor], Tensor]] = {}
         for layer in self.layers.values():
-            on = layer.name in active
+            on = layer.name in layers
             if layer.weight is not None:
-                self._executor.constants[layer.weight.constant] = (
-                    layer.weight.quantized if on else layer.weight.full
-                )
+                weights[layer.name] = layer.weight.quantized if on else layer.weight.full
             if on:
                 for edge in layer.edges:
-                    grid = self.grids.get(edge.value)
-                    quantizers[edge.value] = grid.nearest if grid else self._dynamic[edge.value]
+                    changes[edge.value] = self.quantizer(edge)
                 if layer.correction is not None:
-                    quantizers[layer.output] = layer.correction.__add__
-        watched = frozenset(watch)
+                    changes[layer.output] = layer.correction.__add__
+        return weights, changes
 
-        def see(name: str, tensor: Tensor) -> Tensor:
-            if name in quantizers:
-                tensor = quantizers[name](tensor)
-            if on_tensor is not None and name in watched:
-                on_tensor(name, tensor)
-            return tensor
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        for name, weight in weights.items():
+            its = self.layers[name].weight
+            if its is not None:
+                self._executor.constants[its.constant] = weight
 
-        # TF32, which GPUs use for convolutions unless told not to, would round the grid's values.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            return self._executor.run(batch, see, watch=watched.union(quantizers))
+    def quantizer(self, edge: Edge) -> Callable[[Tensor], Tensor]:
+        """Return what quantizes a value on its way into a layer."""
+        grid = self.grids.get(edge.value)
+        return grid.nearest if grid else self._dynamic[edge.value]
 
     def state(self) -> NetworkState:
         """Return what recovery may change, for :meth:`restore`."""
         return NetworkState(
             dict(self.grids),
             {name: layer.correction for name, layer in self.layers.items()},
-            {name: x.weight.quantized for name, x in self.layers.items() if x.weight is not None},
+            {
+                name: (layer.weight.grid, layer.weight.quantized)
+                for name, layer in self.layers.items()
+                if layer.weight is not None
+            },
         )
 
     def restore(self, state: NetworkState) -> None:
@@ -190,7 +214,7 @@ class SimulatedNetwork:
         for name, layer in self.layers.items():
             layer.correction = state.corrections[name]
             if layer.weight is not None:
-                layer.weight.quantized = state.weights[name]
+                layer.weight.grid, layer.weight.quantized = state.weights[name]
 
     def values(
         self, names: Sequence[str], batch: Tensor, layers: Collection[str] | None = None
@@ -208,25 +232,25 @@ class SimulatedNetwork:
         # Tensors of inference mode could take no part in what has gradients.
         return [found[name].clone() for name in names]
 
-    def _layer(
-        self, graph: EdgedGraph, name: str, node: ir.Node, scheme: Scheme, opset: int
-    ) -> SimulatedLayer:
-        weight, channel_axis = None, 1 if node.op_type in CONVOLUTIONS else -1
-        for place in graph.weights:
-            if place.node == name:
-                full = self._executor.constants[place.value]
-                grid = grid_of_weight(full, place.axis, scheme)
-                weight = LayerWeight(place.value, place.axis, full, grid, grid.nearest(full))
-        return SimulatedLayer(
-            name=name,
-            op_type=node.op_type,
-            scheme=scheme,
-            edges=tuple(edge for edge in graph.edges if edge.node == name),
-            weight=weight,
-            output=f"{node.outputs[0].name}",
-            channel_axis=channel_axis,
-            node=Node.from_proto(ir.to_proto(node), opset),
-        )
+
+def _changing(
+    changes: _Changes,
+    on_tensor: Callable[[str, Tensor], None] | None = None,
+    watched: Collection[str] = (),
+) -> Callable[[str, Tensor], Tensor]:
+    def see(name: str, tensor: Tensor) -> Tensor:
+        if name in changes:
+            tensor = changes[name](tensor)
+        if on_tensor is not None and name in watched:
+            on_tensor(name, tensor)
+        return tensor
+
+    return see
+
+
+def _exactly() -> contextlib.AbstractContextManager[None]:
+    # TF32, which GPUs use for convolutions unless told not to, would round the grid's values.
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 class _AllSeen(Exception):  # noqa: N818 - it is no error

@@ -21,7 +21,8 @@ from medptq.quantization.placement import place_at_layers
 from medptq.quantization.preparing import Prepared, not_empty, prepare_for_openvino
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.edges import Edge, EdgedGraph, with_edges
-from medptq.quantization.simulation.granularity import Groups
+from medptq.quantization.simulation.folding import can_fold, fold_channel_scales
+from medptq.quantization.simulation.granularity import WHOLE, Groups
 from medptq.quantization.simulation.grid import Grid, activation_grid
 from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.ranges import (
@@ -89,6 +90,8 @@ def simulate(
             grids[edge.value] = activation_grid(
                 *ends[edge.value], chosen.activation_bits, signed=chosen.signed
             )
+    if scheme.placing == "openvino":
+        graph, grids = fold_channel_scales(graph, grids)
     return SimulatedNetwork(graph, schemes, grids, input_shape, device)
 
 
@@ -105,6 +108,8 @@ _Key: TypeAlias = tuple[str, Groups, RangeObserverKind]
 
 def _key(graph: EdgedGraph, edge: Edge, scheme: Scheme, same_values: Mapping[str, str]) -> _Key:
     groups = graph.groups(edge, scheme.activation_granularity)
+    if scheme.placing == "openvino" and (edge.tensor in same_values or not can_fold(graph, edge)):
+        groups = WHOLE
     return same_values.get(edge.tensor, edge.tensor), groups, kind_of_observer(groups, scheme)
 
 
@@ -170,12 +175,14 @@ def _ends(
                 )
             found[key, scheme] = low, high
         ends[edge.value] = found[key, scheme]
-        by_tensor.setdefault(edge.tensor, []).append(ends[edge.value])
+        if key[1] == WHOLE:
+            by_tensor.setdefault(edge.tensor, []).append(ends[edge.value])
     tied = {name: group for group in graph.tied for name in group}
-    for edge, _ in _static(graph, schemes):
-        if edge.tensor in tied:
-            # Only OpenVINO's placement ties activations, and it has one range for each.
+    for edge, scheme in _static(graph, schemes):
+        if edge.tensor in tied and _key(graph, edge, scheme, same_values)[1] == WHOLE:
             joined = [pair for name in tied[edge.tensor] for pair in by_tensor.get(name, [])]
-            lows, highs = zip(*joined, strict=True)
-            ends[edge.value] = torch.stack(lows).min(), torch.stack(highs).max()
+            lows, highs = (
+                torch.cat([e.reshape(1) for e in end]) for end in zip(*joined, strict=True)
+            )
+            ends[edge.value] = lows.min(), highs.max()
     return ends

@@ -1,0 +1,75 @@
+"""What a recipe may say, and what is read back of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medptq.errors import QuantizationError
+from medptq.quantization.recipe import OBSERVERS, RUNNABLE_GRANULARITIES, Recipe
+
+BITS = st.integers(2, 8)
+RECIPES = st.builds(
+    Recipe,
+    observer=st.sampled_from(("max", "mse")),
+    patches=st.integers(1, 99),
+    weight_bits=BITS,
+    activation_bits=BITS,
+    activation_granularity=st.sampled_from(RUNNABLE_GRANULARITIES),
+    recovery=st.booleans(),
+    spared=st.lists(st.text(min_size=1), max_size=3).map(tuple),
+)
+
+
+@settings(deadline=None)
+@given(RECIPES)
+def test_a_recipe_is_read_back_from_json_as_it_was(recipe):
+    read = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
+    assert read == recipe
+    assert hash(read) == hash(recipe)
+
+
+def test_a_recipe_of_before_there_were_other_bits_is_read():
+    old = {"observer": "mse", "percentile": 99.99, "patches": 16, "seed": 0}
+    assert Recipe.from_json(old) == Recipe()
+
+
+@pytest.mark.parametrize("observer", OBSERVERS)
+def test_a_plain_recipe_shows_what_it_always_showed(observer):
+    shown = {"observer": observer, "patches": 16, "seed": 0}
+    if observer == "percentile":
+        shown["percentile"] = 99.99
+    assert Recipe(observer).in_use() == shown
+
+
+@settings(deadline=None)
+@given(RECIPES)
+def test_what_differs_from_a_plain_recipe_is_shown(recipe):
+    plain, shown = Recipe().to_json(), recipe.in_use()
+    for name, value in recipe.to_json().items():
+        assert shown.get(name, plain[name]) == value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"observer": "best"},
+        {"percentile": 40.0},
+        {"patches": 0},
+        {"seed": -1},
+        {"weight_bits": 1},
+        {"weight_bits": 9},
+        {"activation_bits": 1},
+        {"activation_bits": 16},
+        {"activation_granularity": "token"},
+        {"activation_granularity": "channel", "observer": "entropy"},
+        {"activation_granularity": "channel", "observer": "percentile"},
+    ],
+)
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(QuantizationError) as caught:
+        Recipe(**wrong)
+    assert caught.value.code == "quantize.recipe"
