@@ -12,7 +12,6 @@ from medptq.errors import Cancelled
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
-from medptq.quantization.mixed_precision import spare_the_most_sensitive
 from medptq.quantization.placement import place_at_layers
 from medptq.quantization.recovery.bias_correction import correct_biases
 from medptq.quantization.recovery.channel_classes import channel_classes
@@ -233,13 +232,16 @@ def test_all_together(request, model, patches, unseen):
     graph = request.getfixturevalue(model)
     plain = simulate(graph, Scheme(4, 4, observer="max"), patches)
     scheme = Scheme(4, 4, signed=False, fitted_weights=True)
-    recovered = simulate_recovered(graph, scheme, patches, Recovery(rounding_steps=30, pieces=64))
+    ways = Recovery(
+        ends=False, clipping=True, rounding_steps=30, biases=True, distillation_steps=0, pieces=64
+    )
+    recovered = simulate_recovered(graph, scheme, patches, ways)
     assert set(recovered.layers) == set(plain.layers)
     assert _error(recovered, unseen) < 0.3 * _error(plain, unseen)
 
 
 def test_recovery_that_is_left_out_is_not_done(graph, patches):
-    nothing = Recovery(balance=False, clipping=False, rounding_steps=0, biases=False)
+    nothing = Recovery(ends=False, balance=False, distillation_steps=0)
     batch = torch.from_numpy(patches[0])
     found = simulate_recovered(graph, W4A8, patches, nothing).run(batch)
     assert torch.equal(found, simulate(graph, W4A8, patches).run(batch))
@@ -389,18 +391,6 @@ def test_sensitivity_finds_the_layer_that_was_made_sensitive(graph, patches):
     assert worst.alone.voxels_equal < 1
     assert worst.alone.dice < 1
     assert worst.all_but.output_error < min(row.all_but.output_error for row in found.layers[1:])
-    equal = [row.alone.voxels_equal for row in found.layers]
-    assert equal == sorted(equal)
+    dice = [row.alone.dice for row in found.layers]
+    assert dice == sorted(dice)
     assert found.together.output_error >= worst.all_but.output_error
-
-
-def test_the_most_sensitive_layers_get_eight_bits_within_the_budget(graph, patches, unseen):
-    plain = simulate(graph, W4A4, patches)
-    found = sensitivity_of(plain, patches[:2])
-    spared = spare_the_most_sensitive(found, W4A4, 0.2)
-    weights = {row.layer: row.weights for row in found.layers}
-    assert 0 < sum(weights[name] for name in spared) <= 0.2 * sum(weights.values())
-    mixed = simulate(graph, W4A4, patches, overrides=spared)
-    assert _error(mixed, unseen) < 0.8 * _error(plain, unseen)
-    everything = spare_the_most_sensitive(found, W4A4, 1.0)
-    assert everything.keys() == weights.keys()

@@ -5,30 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 
 from medptq.quantization.scheme import Scheme
-from medptq.quantization.sensitivity import Sensitivity
+from medptq.quantization.simulation.network import SimulatedNetwork
 
 
-def spare_the_most_sensitive(
-    sensitivity: Sensitivity, scheme: Scheme, share: float
-) -> dict[str, Scheme | None]:
-    """Give the most sensitive layers 8 bits, as many as a budget allows.
+def spare_the_ends(network: SimulatedNetwork, scheme: Scheme) -> dict[str, Scheme | None]:
+    """Give 8 bits to the layers that read the image, to the last one, and to what joins others.
 
-    A layer that does not fit into what is left of the budget is passed over, and less sensitive
-    ones that do are taken. Products of activations have no weights and cost nothing: what low
-    bits save is the size of the weights, for no engine computes convolutions with 4 bits.
+    That is how low bits are reported throughout (AdaRound, LSQ and BRECQ among others): few bits
+    of the image or of the decision itself cannot be made up for, and these layers hold few of the
+    weights. Residual additions and concatenations, which only engines quantize, have 8 bits too.
+    Products of activations, as in attention, keep the scheme's.
 
     Args:
-        sensitivity: What was measured of the network under ``scheme``.
+        network: The network, however it is quantized.
         scheme: How the other layers are quantized.
-        share: Share of all weights, from 0 to 1, that may have 8 bits.
 
     Returns:
         What :func:`medptq.quantization.simulation.simulating.simulate` takes as ``overrides``.
     """
-    left = share * sum(row.weights for row in sensitivity.layers)
-    chosen: dict[str, Scheme | None] = {}
-    for row in sensitivity.layers:
-        if row.weights <= left:
-            left -= row.weights
-            chosen[row.layer] = replace(scheme, weight_bits=8, activation_bits=8)
-    return chosen
+    layers = list(network.layers.values())
+    image = network.graph.model.graph.input[0].name
+    weighted = [layer for layer in layers if layer.weight is not None]
+    ends = {weighted[0].name, weighted[-1].name}
+    for layer in layers:
+        if layer.op_type in ("Add", "Concat") or image in (edge.tensor for edge in layer.edges):
+            ends.add(layer.name)
+    spared = replace(scheme, weight_bits=8, activation_bits=8, signed=True)
+    return {layer.name: spared for layer in layers if layer.name in ends}

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from medptq.progress import Reporter
-from medptq.quantization.simulation.network import SimulatedLayer, SimulatedNetwork
+from medptq.quantization.simulation.layer import SimulatedLayer
+from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import Patches
 
 

@@ -20,7 +20,8 @@ from medptq.quantization.recovery.layer_samples import (
     sample_layer,
 )
 from medptq.quantization.simulation.grid import Grid
-from medptq.quantization.simulation.network import LayerWeight, SimulatedNetwork
+from medptq.quantization.simulation.layer import LayerWeight
+from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import Patches
 
 _FACTORS = (0.5, 0.6, 0.7, 0.8, 0.87, 0.93, 1.07, 1.15, 1.3)

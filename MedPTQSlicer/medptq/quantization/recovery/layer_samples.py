@@ -11,7 +11,8 @@ from torch import Tensor
 from medptq.graph.operators import OPERATORS, Node
 from medptq.graph.operators.evaluation import evaluate
 from medptq.quantization.simulation.granularity import CONVOLUTIONS
-from medptq.quantization.simulation.network import SimulatedLayer, SimulatedNetwork
+from medptq.quantization.simulation.layer import SimulatedLayer
+from medptq.quantization.simulation.network import SimulatedNetwork
 
 _OUTPUTS = 6  # voxels along each axis of what a piece of a convolution's input gives
 _ROWS = 64  # of a matrix product

@@ -11,8 +11,10 @@ import torch
 
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
+from medptq.quantization.mixed_precision import spare_the_ends
 from medptq.quantization.recovery.bias_correction import correct_biases
 from medptq.quantization.recovery.clipping import fit_clipping
+from medptq.quantization.recovery.distillation import distil, output_loss
 from medptq.quantization.recovery.equalization import equalize
 from medptq.quantization.recovery.rounding import choose_roundings
 from medptq.quantization.recovery.smoothing import smooth
@@ -21,25 +23,35 @@ from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import Patches, simulate
 
 _STRENGTHS = (0.5, 0.7)
+_HELD_OUT = 4  # one patch in so many is not learned from
 
 
 @dataclass(frozen=True)
 class Recovery:
     """Which ways of recovery are tried; each is kept if the network's output is better for it.
 
+    Distillation learns all that clipping, roundings and biases choose layer by layer, and starts
+    from what they chose.
+
     Attributes:
+        ends: 8 bits for the first and the last layers: see
+            :func:`medptq.quantization.mixed_precision.spare_the_ends`.
         balance: Equalization across layers and SmoothQuant, at the better of some strengths.
         clipping: Ranges by the error of the layers' outputs; for static scales per tensor.
         rounding_steps: Steps of AdaRound for each layer; 0 for none.
         biases: Bias correction of the network as a whole.
+        distillation_steps: Steps of training on the network's own output in FP32, each on one
+            patch; 0 for none.
         pieces: How many pieces of each layer's output clipping and roundings look at.
-        seed: Of the choice of pieces.
+        seed: Of the choice of pieces, and of the order of patches.
     """
 
+    ends: bool = True
     balance: bool = True
-    clipping: bool = True
-    rounding_steps: int = 300
-    biases: bool = True
+    clipping: bool = False
+    rounding_steps: int = 0
+    biases: bool = False
+    distillation_steps: int = 200
     pieces: int = 256
     seed: int = 0
 
@@ -69,55 +81,70 @@ def simulate_recovered(
         QuantizationError: As for ``simulate``.
         Cancelled: The user asked to stop.
     """
+    if recovery.ends:
+        names = simulate(model, scheme, patches[:1], reporter=reporter)
+        overrides = {**spare_the_ends(names, scheme), **overrides}
+    learning, held_out = _split(patches)
     network = simulate(model, scheme, patches, overrides=overrides, reporter=reporter)
     if recovery.balance:
-        least = _output_error(network, patches, reporter)
+        least = _loss(network, held_out, reporter)
         plain = simplify(model, input_shape=network.input_shape)
         for strength in _STRENGTHS:
             even = smooth(equalize(plain, patches, strength, reporter), patches, strength, reporter)
             other = simulate(even, scheme, patches, overrides=overrides, reporter=reporter)
-            error = _output_error(other, patches, reporter)
-            if error < least:
-                network, least = other, error
+            loss = _loss(other, held_out, reporter)
+            if loss < least:
+                network, least = other, loss
     pieces, seed = recovery.pieces, recovery.seed
 
     def clip() -> None:
-        fit_clipping(network, patches, pieces, seed, reporter)
+        fit_clipping(network, learning, pieces, seed, reporter)
 
     def choose() -> None:
-        choose_roundings(network, patches, recovery.rounding_steps, pieces, seed, reporter)
+        choose_roundings(network, learning, recovery.rounding_steps, pieces, seed, reporter)
 
     def correct() -> None:
-        correct_biases(network, patches, reporter)
+        correct_biases(network, learning, reporter)
+
+    def learn() -> None:
+        distil(network, learning, recovery.distillation_steps, seed, reporter)
 
     for wanted, change in (
         (recovery.clipping, clip),
         (recovery.rounding_steps > 0, choose),
         (recovery.biases, correct),
+        (recovery.distillation_steps > 0, learn),
     ):
         if wanted:
-            _if_better(network, patches, change, reporter)
+            _if_better(network, held_out, change, reporter)
     return network
 
 
+def _split(patches: Patches) -> tuple[Patches, Patches]:
+    """Return the patches to learn from and those to judge by; the same if they are too few."""
+    if len(patches) < _HELD_OUT:
+        return patches, patches
+    learning = [patch for n, patch in enumerate(patches) if (n + 1) % _HELD_OUT]
+    return learning, patches[_HELD_OUT - 1 :: _HELD_OUT]
+
+
 def _if_better(
-    network: SimulatedNetwork, patches: Patches, change: Callable[[], None], reporter: Reporter
+    network: SimulatedNetwork, held_out: Patches, change: Callable[[], None], reporter: Reporter
 ) -> None:
     """Change the network, and take that back if its output is no better for it.
 
     What serves each layer's output need not serve the network's.
     """
-    before, kept = _output_error(network, patches, reporter), network.state()
+    before, kept = _loss(network, held_out, reporter), network.state()
     change()
-    if _output_error(network, patches, reporter) >= before:
+    if _loss(network, held_out, reporter) >= before:
         network.restore(kept)
 
 
-def _output_error(network: SimulatedNetwork, patches: Patches, reporter: Reporter) -> float:
-    error = 0.0
+def _loss(network: SimulatedNetwork, patches: Patches, reporter: Reporter) -> float:
+    loss = 0.0
     for patch in patches:
         reporter.check()
         batch = torch.from_numpy(patch).to(network.device)
-        difference = network.run(batch) - network.run(batch, ())
-        error += float(difference.square().sum(dtype=torch.float64))
-    return error
+        loss += float(output_loss(network.run(batch), network.run(batch, ())))
+    return loss

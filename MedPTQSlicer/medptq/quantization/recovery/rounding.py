@@ -19,7 +19,8 @@ from medptq.quantization.recovery.layer_samples import (
     can_be_sampled,
     sample_layer,
 )
-from medptq.quantization.simulation.network import LayerWeight, SimulatedLayer, SimulatedNetwork
+from medptq.quantization.simulation.layer import LayerWeight, SimulatedLayer
+from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import Patches
 
 # The sigmoid is stretched to [-0.1, 1.1] and cut to [0, 1], so that it reaches both ends.
