@@ -14,17 +14,21 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from medptq.api import compare, load_model, quantize, segment
+    from medptq.benchmarking.benchmark import benchmark
     from medptq.errors import MedPTQError
     from medptq.housekeeping import clear_cache, list_models, remove_model
     from medptq.models.importing import import_model
     from medptq.progress import Reporter
     from medptq.quantization.recipe import Recipe
     from medptq.scans.inspecting import inspect_scans
+    from medptq.studies import auto_quantize, sensitivity
 
 __all__ = [
     "MedPTQError",
     "Recipe",
     "Reporter",
+    "auto_quantize",
+    "benchmark",
     "clear_cache",
     "compare",
     "import_model",
@@ -34,17 +38,21 @@ __all__ = [
     "quantize",
     "remove_model",
     "segment",
+    "sensitivity",
 ]
 
 _HOMES = {
     "MedPTQError": "medptq.errors",
     "Recipe": "medptq.quantization.recipe",
     "Reporter": "medptq.progress",
+    "benchmark": "medptq.benchmarking.benchmark",
+    "auto_quantize": "medptq.studies",
     "clear_cache": "medptq.housekeeping",
     "import_model": "medptq.models.importing",
     "inspect_scans": "medptq.scans.inspecting",
     "list_models": "medptq.housekeeping",
     "remove_model": "medptq.housekeeping",
+    "sensitivity": "medptq.studies",
 }
 
 

@@ -13,8 +13,10 @@ import medptq
 from medptq.errors import MedPTQError
 
 if TYPE_CHECKING:  # some of them import PyTorch, which a list of models must not wait for
+    from medptq.benchmarking.benchmark import Benchmark
     from medptq.engines.doctor import Diagnosis
     from medptq.evaluate.results import Comparison
+    from medptq.evaluate.sensitivity_study import SensitivityStudy
     from medptq.housekeeping import ModelState
     from medptq.inference.networks import Network
     from medptq.inference.scan_by_scan import SegmentedScan
@@ -168,7 +170,10 @@ def network_answer(network: Network) -> Answer:
 
 
 def quantize_answer(made: QuantizedModel) -> Answer:
-    """Return where a quantized network lies, what it was made from and how well it agrees."""
+    """Return where a quantized network lies, what it was made from and how well it agrees.
+
+    ``search`` has all recipes that were tried, if it was quantized so; else it is null.
+    """
     calibration = made.manifest["calibration"]
     return {
         "output": str(made.folder),
@@ -177,7 +182,13 @@ def quantize_answer(made: QuantizedModel) -> Answer:
         "fp32_mb": _megabytes(made.model.onnx),
         "int8_mb": _megabytes(made.int8),
         "agreement_with_fp32": made.manifest["agreement_with_fp32"],
+        "search": made.manifest.get("search"),
     }
+
+
+def sensitivity_answer(study: SensitivityStudy, output: str) -> Answer:
+    """Return what was found of each layer, as in sensitivity.json, with its folder."""
+    return {"output": output, **study.to_json()}
 
 
 def segment_answer(results: Sequence[SegmentedScan]) -> Answer:
@@ -195,6 +206,21 @@ def compare_answer(comparison: Comparison, output: str) -> Answer:
     from medptq.evaluate.results import to_json
 
     return {"output": output, **to_json(comparison)}
+
+
+def benchmark_answer(done: Benchmark, output: str) -> Answer:
+    """Return the tables as in benchmark.json, the folder, and what was and was not measured now."""
+    from medptq.benchmarking.writing import to_json
+
+    return {
+        "output": output,
+        "measured": done.measured,
+        "failures": [
+            {"network": failure.network, "recipe": failure.recipe, "error": str(failure.error)}
+            for failure in done.failures
+        ],
+        **to_json(done.tables),
+    }
 
 
 def error_answer(error: MedPTQError) -> Answer:

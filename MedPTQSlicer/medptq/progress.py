@@ -83,16 +83,33 @@ class Reporter:
         """
         if total is None:
             total = len(items)  # type: ignore[arg-type]
-        total = max(total, 1)
-        started = time.monotonic()
-        self.report(Progress(stage, 0, total, None))
-        for done, item in enumerate(items, start=1):
+        count = self.counter(stage, total)
+        for item in items:
             self.check()
             yield item
-            elapsed = time.monotonic() - started
-            left = max(total - done, 0)
-            self.report(Progress(stage, min(done, total), total, elapsed / done * left))
+            count()
         self.check()
+
+    def counter(self, stage: str, total: int) -> Callable[[], None]:
+        """Report the beginning of a stage, and return what is to be called after each of its units.
+
+        Args:
+            stage: Name of the stage, for a person to read.
+            total: Number of units.
+        """
+        total = max(total, 1)
+        started = time.monotonic()
+        done = 0
+        self.report(Progress(stage, 0, total, None))
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            left = max(total - done, 0)
+            elapsed = time.monotonic() - started
+            self.report(Progress(stage, min(done, total), total, elapsed / done * left))
+
+        return count
 
     def report(self, progress: Progress) -> None:
         """Tell how far a stage is that no loop of ours works through."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import medptq
-from medptq.quantization.recipe import OBSERVERS, Recipe
+from medptq.quantization.recipe import LEAST_AGREEMENT, OBSERVERS, Recipe
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 scan, 4 model, 5 quantization, 6 engine,
@@ -118,6 +118,46 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="seed of the choice of patches (default: %(default)s)",
     )
+    quantize.add_argument(
+        "--auto",
+        action="store_true",
+        help="try recipes from the cheapest up, and take the first that agrees with FP32 on a "
+        "quarter of the scans, which is kept apart for that; takes minutes",
+    )
+    quantize.add_argument(
+        "--least-agreement",
+        type=float,
+        default=LEAST_AGREEMENT,
+        metavar="X",
+        help="with --auto: mean Dice with FP32's labels that is asked (default: %(default)s)",
+    )
+
+    sensitivity = commands.add_parser(
+        "sensitivity",
+        parents=[common, writing],
+        help="measure what the quantization of each layer costs, and draw it",
+        epilog=EXIT_CODES,
+    )
+    sensitivity.add_argument("model", metavar="MODEL", help=_MODEL)
+    sensitivity.add_argument(
+        "--scans", required=True, metavar="DIR", help="folder of unlabeled scans, in any mix"
+    )
+    sensitivity.add_argument("--output", required=True, metavar="DIR", help="folder to write")
+    for what in ("weight", "activation"):
+        sensitivity.add_argument(
+            f"--{what}-bits",
+            type=int,
+            choices=range(2, 9),
+            default=8,
+            metavar="N",
+            help=f"bits of {what}s, from 2 to 8 (default: %(default)s)",
+        )
+    sensitivity.add_argument(
+        "--patches",
+        type=_at_least_one,
+        metavar="N",
+        help="patches to measure on, at most 8 (default: as many as take some minutes here)",
+    )
 
     segment = commands.add_parser(
         "segment", parents=[common, writing], help="segment a scan or a folder", epilog=EXIT_CODES
@@ -166,4 +206,69 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--reference", metavar="LABELS", help="label map on the scan's grid to hold both against"
     )
+
+    benchmark = commands.add_parser(
+        "benchmark",
+        parents=[common],
+        help="quantize networks by several recipes and hold them against labels",
+        description="Quantize networks by several recipes and hold them against labels. What a "
+        "folder holds already is not run again; without networks only its tables are written.",
+        epilog=EXIT_CODES,
+    )
+    benchmark.add_argument("networks", metavar="MODEL", nargs="*", help=_MODEL)
+    benchmark.add_argument("--data", metavar="FILE", help="description of the data set (.json)")
+    benchmark.add_argument(
+        "--folder",
+        metavar="DIR",
+        help="where the data set's scans lie (default: where its description does)",
+    )
+    benchmark.add_argument("--output", required=True, metavar="DIR", help="folder to write to")
+    benchmark.add_argument(
+        "--recipes",
+        nargs="+",
+        metavar="NAME",
+        default=(),
+        help="some of fp32, w8a8-tensor, w8a8-openvino and so on (default: all that can be run "
+        "here; the README lists them)",
+    )
+    benchmark.add_argument(
+        "--limit",
+        type=_at_least_one,
+        metavar="N",
+        help="how many of the test's scans are taken (default: all)",
+    )
+    benchmark.add_argument(
+        "--patches",
+        type=_at_least_one,
+        default=standard.patches,
+        metavar="N",
+        help="patches to calibrate on, at most (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--seed",
+        type=int,
+        default=standard.seed,
+        metavar="N",
+        help="seed of the choice of patches and of what is learned (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--workers",
+        type=_at_least_one,
+        default=1,
+        metavar="N",
+        help="processes to share the work among; more than one need Dask (default: %(default)s)",
+    )
+    benchmark.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        default="",
+        help="of a Dask scheduler whose workers are to do the work",
+    )
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number

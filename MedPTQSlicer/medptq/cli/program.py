@@ -6,24 +6,23 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from medptq import answers
 from medptq.cli.arguments import make_parser
 from medptq.cli.console import Terminal
+from medptq.cli.library import (
+    import_network,
+    remove_network,
+    show_models,
+    show_or_clear_cache,
+)
+from medptq.cli.outcome import Outcome
+from medptq.cli.studying import measure_sensitivity, quantize_automatically
 from medptq.errors import Cancelled, MedPTQError
 from medptq.progress import Reporter
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A command's result: for machines, and as shown to people."""
-
-    answer: answers.Answer
-    shown: Sequence[Table | str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,93 +55,6 @@ def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -
     else:
         print(error, file=sys.stderr)
     return error.exit_status
-
-
-def _models(options: argparse.Namespace, _: Reporter) -> Outcome:
-    if options.architectures:
-        return _architectures()
-    from medptq.housekeeping import list_models
-
-    answer = answers.models_answer(list_models())
-    # The id is what has to be typed, so it is seen whole in the narrowest terminal.
-    name = Column("id", min_width=max((len(row["id"]) for row in answer["models"]), default=0))
-    table = Table(name, "what", "modality", "region", "structures", "MB", "licence", "here")
-    shown: list[Table | str] = [table]
-    for row in answer["models"]:
-        names = row["structures"]
-        table.add_row(
-            row["id"],
-            row["task"],
-            row["modality"],
-            row["region"],
-            ", ".join(names) if len(names) <= 3 else f"{len(names)} structures",
-            "?" if row["size_mb"] is None else f"{row['size_mb']:.1f}",
-            row["licence"],
-            _what_is_here(row) + (", not tried by us" if row["untested"] else ""),
-        )
-        if row["problem"]:
-            shown.append(f"{row['id']}: {row['problem']}")
-    citing: dict[str, list[str]] = {}
-    for row in answer["models"]:
-        if row["citation"]:
-            citing.setdefault(row["citation"], []).append(row["id"])
-    shown += [f"{', '.join(ids)}: cite {citation}" for citation, ids in citing.items()]
-    return Outcome(answer, shown)
-
-
-def _architectures() -> Outcome:
-    answer = answers.architectures_answer()
-    name = Column("name", min_width=max(len(row["name"]) for row in answer["architectures"]))
-    table = Table(name, "what", "million parameters", "code's licence", "code", "cite")
-    for row in answer["architectures"]:
-        millions = row["million_parameters"]
-        table.add_row(
-            row["name"],
-            row["title"],
-            "" if millions is None else f"{millions:.4g}",
-            row["licence"],
-            row["source"],
-            row["citation"],
-        )
-    return Outcome(answer, [table, "Weights have licences of their own."])
-
-
-def _what_is_here(row: answers.Answer) -> str:
-    """Return which precisions of a network can be run at once, or have to be built first."""
-    if row["problem"] and not row["downloaded"]:
-        return "damaged"
-    parts = []
-    if row["int8"] is not None:
-        parts.append("INT8" if row["int8"]["ready"] else "INT8, not built yet")
-    if row["downloaded"]:
-        parts.append("FP32" if row["fp32_ready"] else "FP32, not built yet")
-    return "; ".join(parts) or "not downloaded"
-
-
-def _import(options: argparse.Namespace, reporter: Reporter) -> Outcome:
-    from medptq.models.importing import import_model
-
-    answer = answers.import_answer(import_model(options.path, reporter=reporter))
-    return Outcome(answer, [f"{answer['title']} is in your library as {answer['id']}."])
-
-
-def _remove(options: argparse.Namespace, _: Reporter) -> Outcome:
-    from medptq.housekeeping import remove_model
-
-    freed = remove_model(options.model, "int8" if options.int8 else "all")
-    answer = answers.freed_answer(freed)
-    return Outcome(answer, [f"{answer['freed_mb']:.1f} MB were freed."])
-
-
-def _cache(options: argparse.Namespace, _: Reporter) -> Outcome:
-    from medptq.housekeeping import clear_cache
-    from medptq.models.cache import cache_root, cache_size
-
-    if options.clear:
-        answer = answers.freed_answer(clear_cache())
-        return Outcome(answer, [f"{answer['freed_mb']:.1f} MB were freed."])
-    answer = {"cache": str(cache_root()), "cache_mb": cache_size() / 1e6}
-    return Outcome(answer, [f"{answer['cache']}: {answer['cache_mb']:.1f} MB"])
 
 
 def _inspect(options: argparse.Namespace, reporter: Reporter) -> Outcome:
@@ -194,6 +106,8 @@ def _doctor(_: argparse.Namespace, reporter: Reporter) -> Outcome:
 
 
 def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    if options.auto:
+        return quantize_automatically(options, reporter)
     from medptq import api
     from medptq.quantization.recipe import Recipe
 
@@ -208,10 +122,11 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     )
     answer = answers.quantize_answer(made)
     agreement = answer["agreement_with_fp32"]
+    which = "other patches" if agreement["held_out"] else "of the patches"
     shown = (
         f"{answer['output']}: calibrated on {answer['patches']} patches of "
         f"{answer['scans']} scans; {answer['fp32_mb']:.1f} MB became {answer['int8_mb']:.1f} MB; "
-        f"on {agreement['patches']} of the patches {agreement['voxels_equal']:.2%} of the voxels "
+        f"on {agreement['patches']} {which} {agreement['voxels_equal']:.2%} of the voxels "
         "are labelled as in FP32."
     )
     return Outcome(answer, [shown])
@@ -273,14 +188,48 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     return Outcome(answers.compare_answer(comparison, options.output), shown)
 
 
+def _benchmark(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    from medptq.benchmarking.benchmark import benchmark
+    from medptq.benchmarking.words import drop, score
+
+    done = benchmark(
+        options.networks,
+        options.data,
+        options.output,
+        folder=options.folder,
+        recipes=options.recipes,
+        limit=options.limit,
+        patches=options.patches,
+        seed=options.seed,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        reporter=reporter,
+    )
+    shown: list[Table | str] = []
+    for part in done.tables:
+        table = Table("network", "recipe", "ran", "DSC", "lost", "NSD", "lost")
+        for row in part.rows:
+            for name, found in row.figures.items():
+                table.add_row(
+                    *(row.id, name, found.ran),
+                    *(score(found.mean_dsc), drop(found.dsc_drop)),
+                    *(score(found.mean_nsd), drop(found.nsd_drop)),
+                )
+        shown += [f"{part.data['name']}, {part.data['scans']} scans", table]
+    shown.append(f"{options.output}/benchmark.html has it all; {done.measured} results are new.")
+    return Outcome(answers.benchmark_answer(done, options.output), shown)
+
+
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Outcome]] = {
-    "models": _models,
-    "import": _import,
-    "remove": _remove,
-    "cache": _cache,
+    "models": show_models,
+    "import": import_network,
+    "remove": remove_network,
+    "cache": show_or_clear_cache,
     "doctor": _doctor,
     "inspect": _inspect,
     "quantize": _quantize,
+    "sensitivity": measure_sensitivity,
     "segment": _segment,
     "compare": _compare,
+    "benchmark": _benchmark,
 }

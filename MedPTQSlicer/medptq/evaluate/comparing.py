@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 import medptq
 from medptq.artifacts import atomic_folder, write_json
 from medptq.engines.machine import describe_machine
 from medptq.engines.protocol import Precision
 from medptq.engines.selection import native_ways, usable_engines
-from medptq.errors import EngineError, ScanError
+from medptq.errors import EngineError
 from medptq.evaluate.measured_run import MeasuredRun, measure_run
 from medptq.evaluate.metrics import agreement, dice, nsd
 from medptq.evaluate.overlay import Column, png_bytes, render_overlay
+from medptq.evaluate.reference import read_reference
 from medptq.evaluate.report import write_report
 from medptq.evaluate.results import Comparison, EngineResult, Machine, Score, to_json
 from medptq.evaluate.tables import engine_rows, structure_rows, write_table
@@ -81,7 +80,7 @@ def compare_networks(
         Cancelled: The user asked to stop.
     """
     scan = read_scan(source, model.channels)
-    truth = None if reference is None else _read_reference(reference, scan)
+    truth = None if reference is None else read_reference(reference, scan)
     runs: dict[tuple[str, Precision], MeasuredRun] = {}
     failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="medptq-") as folder:
@@ -227,25 +226,3 @@ def _comparison(
 
 def _with_own(versions: Mapping[str, str]) -> dict[str, str]:
     return {"medptq": medptq.__version__, **versions}
-
-
-def _read_reference(path: Path, scan: Scan) -> LabelArray:
-    reference = read_scan(path)
-    close = np.allclose(reference.ijk_to_ras, scan.ijk_to_ras, atol=1e-3)
-    if reference.shape != scan.shape or not close:
-        raise ScanError(
-            "reference",
-            "The reference labels cannot be used",
-            why="they do not lie on the scan's own grid",
-            todo="Resample them to the scan with nearest-neighbour interpolation",
-        )
-    labels = np.rint(reference.array[0])
-    if labels.min() < 0 or not np.array_equal(labels, reference.array[0]):
-        raise ScanError(
-            "reference",
-            "The reference labels cannot be used",
-            why="they are not whole numbers from 0 up",
-            todo="Give a label map, not an image or a probability map",
-        )
-    found: LabelArray = labels.astype(np.uint16)
-    return found

@@ -24,6 +24,15 @@ def share(value: float | None) -> str:
     return "1.0000" if value == 1 else f"{min(value, 0.9999):.4f}"
 
 
+def percent(value: float) -> str:
+    """Write a loss or another small share in percent; only what is 0 is written as such."""
+    if value == 0:
+        return "0 %"
+    digits = 3 if abs(value) < 0.001 else 2 if abs(value) < 0.1 else 1
+    text = f"{value * 100:.{digits}f}"
+    return f"{text} %" if float(text) else "< 0.001 %"
+
+
 def seconds(value: float) -> str:
     """Write seconds with their unit."""
     return f"{value:.2f} s" if value < 10 else f"{value:,.1f} s"

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from medptq.artifacts import atomic_file
 from medptq.errors import OutputError
 from medptq.evaluate import formats
 from medptq.evaluate.charts import Bar, bar_chart
 from medptq.evaluate.headlines import headlines_of
+from medptq.evaluate.pages import render_page
 from medptq.evaluate.results import Comparison, Score, ratios
 
 _KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -56,23 +55,8 @@ def write_report(
         OutputError: A picture is missing or of another kind, or the report exists or cannot be
             written.
     """
-    environment = Environment(
-        loader=PackageLoader("medptq.evaluate", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        decimals=formats.decimals,
-        seconds=formats.seconds,
-        ms=formats.milliseconds,
-        share=formats.share,
-        ml=formats.millilitres,
-        moment=formats.moment,
-    )
-    template = environment.get_template("report.html.j2")
-    html = template.render(
+    html = render_page(
+        "report.html.j2",
         comparison=comparison,
         pictures={caption: _inline(picture) for caption, picture in pictures.items()},
         **_content(comparison),

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from medptq.progress import Reporter
+from medptq.quantization.agreement import Agreement, Tally
+from medptq.quantization.recipe import Recipe
+from medptq.quantization.scheme import Scheme, scheme_of
 from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import Patches
 
-
-@dataclass(frozen=True)
-class Agreement:
-    """How far a quantized network says what it says in FP32.
-
-    Attributes:
-        voxels_equal: Share of the voxels that get the same label.
-        dice: Mean Dice coefficient of the labels but the background, over those that either
-            network found anywhere; 1 if neither found any.
-        output_error: Root of the output's squared error, relative to the output.
-    """
-
-    voxels_equal: float
-    dice: float
-    output_error: float
+_SECONDS = 150.0
 
 
 @dataclass(frozen=True)
@@ -70,68 +60,57 @@ def sensitivity_of(
 
     Args:
         network: The network, with its recovery if there is to be one.
-        patches: What the outputs are compared on; unlabeled. It is run 2 times per layer on each.
-        reporter: Told after each layer; may cancel.
+        patches: What the outputs are compared on; unlabeled. On each, the network is run twice
+            per layer, from that layer on.
+        reporter: Told after each run; may cancel.
 
     Raises:
         Cancelled: The user asked to stop.
     """
-    batches = [torch.from_numpy(patch).to(network.device) for patch in patches]
-    expected = [network.run(batch, ()) for batch in batches]
-
-    def agreement(layers: Collection[str]) -> Agreement:
-        tally = _Tally()
-        for batch, reference in zip(batches, expected, strict=True):
-            reporter.check()
-            tally.add(reference, network.run(batch, layers))
-        return tally.result()
-
     names = set(network.layers)
+    together = Tally()
+    alone = {name: Tally() for name in names}
+    all_but = {name: Tally() for name in names}
+    count = reporter.counter("Measuring sensitivity", 2 * len(patches) * len(names))
+
+    def compare(tallies: dict[str, Tally], expected: Tensor, name: str, found: Tensor) -> None:
+        reporter.check()
+        tallies[name].add(expected, found)
+        count()
+
+    for patch in patches:
+        batch = torch.from_numpy(patch).to(network.device)
+        expected = network.run(batch, ())
+        network.run_flipped(batch, (), partial(compare, alone, expected))
+        together.add(
+            expected, network.run_flipped(batch, names, partial(compare, all_but, expected))
+        )
     table = [
         LayerSensitivity(
             layer=layer.name,
             op_type=layer.op_type,
             weights=0 if layer.weight is None else layer.weight.full.numel(),
-            alone=agreement({layer.name}),
-            all_but=agreement(names - {layer.name}),
+            alone=alone[layer.name].result(),
+            all_but=all_but[layer.name].result(),
         )
-        for layer in reporter.track(list(network.layers.values()), "Measuring sensitivity")
+        for layer in network.layers.values()
     ]
     # The output's error tells apart what leaves all labels as they are.
-    table.sort(key=lambda row: (row.alone.voxels_equal, -row.alone.output_error))
-    return Sensitivity(agreement(names), tuple(table))
+    table.sort(key=lambda row: (row.alone.dice, -row.alone.output_error))
+    return Sensitivity(together.result(), tuple(table))
 
 
-class _Tally:
-    """Counts over patches what an :class:`Agreement` is made of."""
+def layers_scheme(recipe: Recipe) -> Scheme:
+    """Return how a recipe quantizes the layers alone, and not what joins them."""
+    return replace(scheme_of(recipe), placing="layers")
 
-    def __init__(self) -> None:
-        self._equal = self._voxels = 0
-        self._error = self._energy = 0.0
-        self._both: Tensor | None = None
-        self._either: Tensor | None = None
 
-    def add(self, expected: Tensor, found: Tensor) -> None:
-        """Compare outputs [1, classes, D, H, W]."""
-        classes = expected.shape[1]
-        one, other = expected.argmax(1).reshape(-1), found.argmax(1).reshape(-1)
-        self._equal += int((one == other).sum())
-        self._voxels += one.numel()
-        self._error += float((expected - found).square().sum(dtype=torch.float64))
-        self._energy += float(expected.square().sum(dtype=torch.float64))
-        both = torch.bincount(one[one == other], minlength=classes)
-        sizes = torch.bincount(one, minlength=classes) + torch.bincount(other, minlength=classes)
-        self._both = both if self._both is None else self._both + both
-        self._either = sizes if self._either is None else self._either + sizes
-
-    def result(self) -> Agreement:
-        if self._both is None or self._either is None:
-            raise ValueError("nothing was compared")
-        seen = self._either > 0
-        seen[0] = False
-        dice = 2 * self._both[seen].double() / self._either[seen]
-        return Agreement(
-            voxels_equal=self._equal / self._voxels,
-            dice=float(dice.mean()) if len(dice) else 1.0,
-            output_error=(self._error / self._energy) ** 0.5 if self._energy else 0.0,
-        )
+def affordable(network: SimulatedNetwork, patches: Patches) -> int:
+    """Return on how many of the patches :func:`sensitivity_of` takes some minutes; at least 1."""
+    batch = torch.from_numpy(patches[0]).to(network.device)
+    network.run(batch)  # the first run pays for more than its own work
+    started = time.monotonic()
+    network.run(batch)
+    # Each layer costs two runs from there on, which are about one.
+    seconds = (time.monotonic() - started) * len(network.layers)
+    return max(1, min(len(patches), int(_SECONDS / max(seconds, 1e-6))))

@@ -1,0 +1,81 @@
+"""The commands that try out what quantization does: sensitivity, and quantize --auto."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.table import Column, Table
+
+from medptq import answers
+from medptq.cli.outcome import Outcome
+from medptq.progress import Reporter
+
+_MOST = 10
+
+
+def measure_sensitivity(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    """Do what ``medptq sensitivity`` asks for."""
+    from medptq import studies
+    from medptq.evaluate.formats import percent
+
+    study = studies.sensitivity(
+        options.model,
+        options.scans,
+        options.output,
+        weight_bits=options.weight_bits,
+        activation_bits=options.activation_bits,
+        patches=options.patches,
+        overwrite=options.overwrite,
+        reporter=reporter,
+    )
+    layers = study.sensitivity.layers
+    table = Table(Column("layer", overflow="fold"), "operator", "lost alone", "lost all but it")
+    for row in layers[:_MOST]:
+        losses = (percent(1 - found.dice) for found in (row.alone, row.all_but))
+        table.add_row(row.layer, row.op_type, *losses)
+    together = study.sensitivity.together
+    words = (
+        f"With all {len(layers)} layers in {study.scheme.name}, mean Dice with FP32's labels is "
+        f"{together.dice:.4f} on {study.patches} patches of {study.scans} scans; lost by layer, "
+        "the worst first:"
+    )
+    where = f"{options.output}/sensitivity.html has all layers, with plots."
+    shown: list[Table | str] = [words, table, where]
+    return Outcome(answers.sensitivity_answer(study, options.output), shown)
+
+
+def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    """Do what ``medptq quantize --auto`` asks for."""
+    from medptq import studies
+    from medptq.evaluate.formats import milliseconds, share
+    from medptq.quantization.recipe import Recipe
+
+    made = studies.auto_quantize(
+        options.model,
+        options.scans,
+        options.output,
+        least_agreement=options.least_agreement,
+        recipe=Recipe(options.observer, options.percentile, options.patches, options.seed),
+        overwrite=options.overwrite,
+        reporter=reporter,
+    )
+    answer = answers.quantize_answer(made)
+    search = answer["search"]
+    table = Table("tried", "Dice with FP32", "one patch", "MB", "")
+    for trial in search["trials"]:
+        measured = "passed" if trial["passed"] else "too far from FP32"
+        verdict = "no cheaper" if trial["dice"] is None else measured
+        table.add_row(
+            trial["name"],
+            share(trial["dice"]),
+            milliseconds(trial["milliseconds"]),
+            f"{trial['megabytes']:.1f}",
+            "chosen" if trial["chosen"] else "" if trial["recipe"] is None else verdict,
+        )
+    [chosen] = (trial for trial in search["trials"] if trial["chosen"])
+    words = (
+        f"{answer['output']}: {chosen['name']} is the cheapest, on {search['engine']}, whose "
+        f"labels agree with FP32's to a mean Dice of {search['least_agreement']:g} on "
+        f"{search['patches']} patches of {search['scans']} scans that it was not calibrated on."
+    )
+    return Outcome(answer, [table, words])
