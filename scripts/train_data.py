@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,43 +11,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from medptq.benchmarking.data_set import DataSet, Pair, read_data_set
 from medptq.scans.preprocessing import Step, prepare
-from medptq.scans.reading import read_scan
-from medptq.scans.scan import Scan
 
-SPLITS = Path(__file__).with_name("splits")
+DATA_SETS = Path(__file__).with_name("data_sets")
 AXIS_ORDER = "IJK"
 _SPATIAL = ("orient", "spacing")  # the steps that labels go through as well
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs of an image and a label map, and what is the same on the cards of all networks.
+    """What is the same on the cards of all networks of a data set.
 
     Attributes:
-        name: Of its folder, and of its split in ``splits/``.
-        image: The image's path for ``{}``, a name of the split.
-        label: The label map's path, likewise.
+        name: Of its folder, and of its description in ``data_sets/``.
         card: Fields of the card.
         overlap: Of sliding windows, as the card has it.
-        groups: File that groups the label map's values, if they are not those of the card: a
-            mapping from ``"<new value> <name>"`` to old values.
     """
 
     name: str
-    image: str
-    label: str
     card: Mapping[str, Any]
     overlap: float = 0.5
-    groups: str = ""
 
-    def split(self) -> dict[str, list[str]]:
+    def at(self, folder: Path) -> DataSet:
+        """Return its pairs, which lie in ``folder``."""
+        return read_data_set(DATA_SETS / f"{self.name}.json", folder)
+
+    def split(self) -> dict[str, Sequence[str]]:
         """Return the names of the pairs for ``train``, ``validation`` and ``test``."""
-        found: dict[str, list[str]] = json.loads((SPLITS / f"{self.name}.json").read_text("utf-8"))
-        return found
+        return dict(self.at(Path()).split)
 
 
 def _normalized(mm: float) -> list[dict[str, Any]]:
@@ -64,8 +57,6 @@ def _normalized(mm: float) -> list[dict[str, Any]]:
 DATASETS = {
     "hippocampus": Dataset(
         name="hippocampus",
-        image="imagesTr/{}.nii.gz",
-        label="labelsTr/{}.nii.gz",
         card={
             "task": "Anterior and posterior hippocampus",
             "modality": "MR T1w",
@@ -81,8 +72,6 @@ DATASETS = {
     ),
     "ixi2mm_dlmuse": Dataset(
         name="ixi2mm_dlmuse",
-        image="images/{}.nii.gz",
-        label="labels/{}_DLMUSE.nii.gz",
         card={
             "task": "12 groups of brain regions",
             "modality": "MR T1w",
@@ -97,45 +86,14 @@ DATASETS = {
             "github.com/CBICA/NiChart_Project",
         },
         overlap=0.25,
-        groups="merge12.json",
     ),
 }
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A scan and its label map on the same voxels, uint8 [K, J, I], with the card's values."""
-
-    scan: Scan
-    labels: NDArray[np.uint8]
-
-
 def read_pairs(dataset: Dataset, folder: Path, names: Sequence[str]) -> list[Pair]:
     """Read pairs of a data set whose files lie in ``folder``."""
-    values = _new_values(folder / dataset.groups) if dataset.groups else None
-
-    def read(name: str) -> Pair:
-        scan = read_scan(folder / dataset.image.format(name))
-        labels = read_scan(folder / dataset.label.format(name)).array[0].astype(np.intp)
-        if labels.shape != scan.shape:
-            raise SystemExit(f"{name}: the label map has other voxels than the image")
-        if values is not None:
-            if labels.max() >= len(values) or (values[labels] < 0).any():
-                raise SystemExit(f"{name}: a label is in none of the groups")
-            labels = values[labels]
-        return Pair(scan, labels.astype(np.uint8))
-
     with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(read, names))
-
-
-def _new_values(path: Path) -> NDArray[np.intp]:
-    """Return the new value of each old one; -1 where there is none."""
-    groups = json.loads(path.read_text(encoding="utf-8"))
-    values = np.full(1 + max(map(max, groups.values())), -1, dtype=np.intp)
-    for name, old in groups.items():
-        values[old] = int(name.split()[0])
-    return values
+        return list(pool.map(dataset.at(folder).read, names))
 
 
 @dataclass(frozen=True)

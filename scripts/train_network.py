@@ -22,11 +22,12 @@ import monai
 import torch
 from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
-from train_data import Pair, Volumes, draw_batch, prepared_volumes, read_pairs
+from train_data import Volumes, draw_batch, prepared_volumes, read_pairs
 from train_networks import JOBS, Job, card_of
 
 import medptq
 from medptq.artifacts import atomic_folder, write_json
+from medptq.benchmarking.data_set import Pair
 from medptq.engines.protocol import Session
 from medptq.evaluate.metrics import dice
 from medptq.inference.segmenting import segment_scan

@@ -6,7 +6,8 @@ escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
 _LONGEST_LINE = 300
 
@@ -31,6 +32,11 @@ class MedPTQError(Exception):
         self.what = what
         self.why = why
         self.todo = todo
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As it comes from another process: pickle would call the class with the sentence alone.
+        code = self.code.removeprefix(f"{self.family}.")
+        return partial(type(self), why=self.why, todo=self.todo), (code, self.what)
 
 
 class ScanError(MedPTQError):
@@ -79,8 +85,11 @@ class Cancelled(MedPTQError):  # noqa: N818 - it is no fault
             "user",
             "Stopped",
             why="it was cancelled",
-            todo="Nothing was written; start it again when you like",
+            todo="Nothing was left half-written; start it again when you like",
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
 
 
 def first_line(error: BaseException) -> str:

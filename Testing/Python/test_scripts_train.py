@@ -53,11 +53,10 @@ def test_the_splits_are_whole(name: str) -> None:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     names = [name for part in dataset.split().values() for name in part]
-    assert all((folder / dataset.label.format(name)).is_file() for name in names)
-    images = (folder / dataset.image).parent
-    assert {dataset.image.format(name) for name in names} == {
-        f"{images.name}/{file.name}" for file in images.iterdir()
-    }
+    data = dataset.at(folder)
+    assert all(data.label_map_of(name).is_file() for name in names)
+    images = {data.image_of(name).paths[0] for name in names}
+    assert images == set(next(iter(images)).parent.iterdir())
     pair = read_pairs(dataset, folder, names[:1])[0]
     labels = [label.value for label in model_of(card_of(_first_job(name)), Path(), "it").labels]
     assert set(np.unique(pair.labels)) == {0, *labels}
@@ -114,9 +113,11 @@ def test_a_trained_network_segments_as_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = {"train": ["a", "b", "c"], "validation": ["d"], "test": ["e"]}
-    (tmp_path / "splits").mkdir()
-    (tmp_path / "splits" / "hippocampus.json").write_text(json.dumps(split), encoding="utf-8")
-    monkeypatch.setattr("train_data.SPLITS", tmp_path / "splits")
+    description = json.loads((ROOT / "scripts/data_sets/hippocampus.json").read_text("utf-8"))
+    description["split"] = "split.json"
+    for name, content in (("split", split), ("hippocampus", description)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    monkeypatch.setattr("train_data.DATA_SETS", tmp_path)
     data = tmp_path / "data" / "hippocampus"
     _write_scans(data, ["a", "b", "c", "d", "e"])
     job = Job(
