@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Quantizes a real brain-extraction network, segments a real head with every engine this machine
-# has, and writes a report. Usage: scripts/demo.sh [--output DIR]. Sets itself up.
+# Quantizes two real networks, for brain extraction and for brain regions, segments a real head
+# with each on every engine this machine has, and writes a report of each.
+# Usage: scripts/demo.sh [--output DIR]. Sets itself up.
 set -euo pipefail
 EXTRA='[demo]'
 caller="$PWD"

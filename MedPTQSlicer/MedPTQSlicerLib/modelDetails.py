@@ -47,8 +47,7 @@ def sortKey(model: ModelState, column: int) -> float | str:
 
 def tip(model: ModelState, text: str) -> str:
     """Return the tooltip of one of the columns: what may be cut off, and where it comes from."""
-    origin = "Imported" if model.isImported else "From the catalogue"
-    lines = [text, f"{model.title} ({model.id}). {origin}."]
+    lines = [text, f"{model.title} ({model.id}). {_origin(model)}."]
     if model.untested:
         lines.append(f"Not tried by us: {model.untested}")
     return "\n".join(lines)
@@ -97,6 +96,11 @@ def deleteQuestion(model: ModelState, what: Literal["int8", "all"]) -> str:
             f"Delete {model.title} and its INT8 network?\n\nIt was imported, so you would have to"
             " import it again. The file that you imported stays where it is."
         )
+    if model.isIncluded:
+        return (
+            f"Delete the INT8 network of {model.title}, and all that was built of it?\n\nThe"
+            " network itself came with MedPTQ, and stays."
+        )
     return (
         f"Delete all that is kept of {model.title}: its download, its INT8 network, and what was"
         " built of them?\n\nIt stays in the list, and is downloaded again when it is used."
@@ -122,6 +126,12 @@ def agreementText(agreement: float | None) -> str:
     if agreement is None:
         return ""
     return f"it finds the same as FP32 in {shareText(agreement)} of the voxels"
+
+
+def _origin(model: ModelState) -> str:
+    if model.isIncluded:
+        return "Comes with MedPTQ"
+    return "Imported" if model.isImported else "From the catalogue"
 
 
 def _structures(labels: tuple[Label, ...]) -> str:

@@ -71,7 +71,6 @@ class ModelSection:
 
     def _update(self) -> None:
         selection = self._selection
-        self._chooseFirst()
         model = selection.model
         self._list.show(selection.models or (), None if model is None else model.id)
         self._ui.modelDetails.setText("" if model is None else modelDetails.html(model))
@@ -127,13 +126,6 @@ class ModelSection:
         ui.modelClearCache.setText(f"Clear cache{known}")
         ui.modelClearCache.setEnabled(isIdle and bool(cacheMb))
         ui.modelImport.setEnabled(isIdle)
-
-    def _chooseFirst(self) -> None:
-        """Choose the only model there is of those that were tried, so that nobody has to."""
-        selection = self._selection
-        models = [model for model in selection.models or () if not model.untested]
-        if len(models) == 1 and selection.model is None and not selection.isLooking:
-            self._choose(models[0].id)
 
     # What is done
 

@@ -48,6 +48,7 @@ class ModelState:
         card: The whole card; empty if the model is damaged, and of an archive of the catalogue
             that was not opened yet without ``input`` and ``preprocessing``.
         isImported: Whether the user brought it.
+        isIncluded: Whether it came with the program.
         isDownloaded: Whether its file is on this machine.
         isFp32Ready: Whether an FP32 engine is built for this machine.
         int8: Its INT8 twin, or None if it was not calibrated.
@@ -67,6 +68,7 @@ class ModelState:
     citation: str
     card: Card
     isImported: bool
+    isIncluded: bool
     isDownloaded: bool
     isFp32Ready: bool
     int8: Int8State | None
@@ -116,6 +118,7 @@ def modelStateOf(row: Mapping[str, Any]) -> ModelState:
         citation=row["citation"],
         card=card,
         isImported=row["origin"] == "imported",
+        isIncluded=row["origin"] == "included",
         isDownloaded=row["downloaded"],
         isFp32Ready=row["fp32_ready"],
         int8=None

@@ -27,7 +27,7 @@ from medptq.models.catalogue import (
     unknown_model,
 )
 from medptq.models.catalogue_archives import known_card
-from medptq.models.download import record_of
+from medptq.models.download import place_of, record_of
 from medptq.models.loading import graph_of_id
 from medptq.models.network_cache import graph_digest
 from medptq.quantization.quantized_model import FP32, INT8, read_manifest
@@ -65,7 +65,8 @@ class ModelState:
         id: What it is asked for by.
         card: Its card, whole; None if it cannot be read. Of an archive of the catalogue that was
             never opened, without ``input`` and ``preprocessing``.
-        origin: Whether the program knows where to get it, or the user brought it.
+        origin: Whether the program knows where to get it, it comes with the program, or the user
+            brought it.
         downloaded: Whether it, and the network it is cropped with, can be used without a download.
         size_bytes: Of the network's file, or of what is downloaded for it; 0 if not known.
         int8: Its INT8 twin in the library, if there is one that can be used.
@@ -76,7 +77,7 @@ class ModelState:
 
     id: str
     card: Card | None
-    origin: Literal["catalogue", "imported"]
+    origin: Literal["catalogue", "included", "imported"]
     downloaded: bool
     size_bytes: int
     int8: TwinState | None
@@ -105,7 +106,8 @@ def remove_model(model_id: str, what: Literal["int8", "all"] = "all") -> int:
     """Delete a network, or its INT8 twin alone, with all that was built of it.
 
     Of a network of the catalogue, the twin and what was downloaded are deleted: it can be fetched
-    again. Nothing outside the library and the cache is touched. Close sessions of it first.
+    again, and what comes with the program stays. Nothing outside the library and the cache is
+    touched. Close sessions of it first.
 
     Args:
         model_id: The network.
@@ -157,7 +159,7 @@ def _state_of_entry(found: CatalogueEntry, built: BuiltGraphs) -> ModelState:
     return ModelState(
         id=found.id,
         card=known_card(found) if archive else card_of(found.model(Path())),
-        origin="catalogue",
+        origin="included" if found.is_included else "catalogue",
         downloaded=_is_downloaded(found),
         size_bytes=round(found.download.size_mb * 1e6),
         int8=twin,
@@ -232,9 +234,8 @@ def _twin_graphs(twin: Path) -> list[str]:
 
 def _is_downloaded(found: CatalogueEntry) -> bool:
     graph = graph_of_id(found.id)
-    is_here = (graph is not None and graph_digest(graph) is not None) or (
-        cache.cache_folder("downloads") / found.download.file
-    ).is_file()
+    is_exported = graph is not None and graph_digest(graph) is not None
+    is_here = is_exported or place_of(found.download).is_file()
     return is_here and all(_is_downloaded(entry(name)) for name in _cropped_with(found.card))
 
 
@@ -244,7 +245,7 @@ def _cropped_with(card: Card) -> list[str]:
 
 
 def _remove_network(model_id: str) -> int:
-    """Delete an imported network, or what was downloaded of one of the catalogue."""
+    """Delete an imported network, or what was downloaded or exported of one of the catalogue."""
     if not has_entry(model_id):
         return remove_folder(library.network_folder(model_id))
     freed = 0
@@ -253,7 +254,9 @@ def _remove_network(model_id: str) -> int:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if exported.fullmatch(path.name):
             freed += remove_folder(path)
-    download = cache.cache_folder("downloads") / entry(model_id).download.file
+    if entry(model_id).is_included:
+        return freed
+    download = place_of(entry(model_id).download)
     try:
         freed += download.stat().st_size if download.is_file() else 0
         download.unlink(missing_ok=True)

@@ -18,6 +18,8 @@ from slicer_gui import Gui
 from slicer_worker import data, slicer_worker  # noqa: F401 - fixtures
 
 MODEL = "brightness"
+OFFERED = ["Brain regions (T1)", "deepbet", "Hippocampus (T1)"]
+"""Titles of the networks of the catalogue that were tried."""
 
 
 def scan_array(shape: tuple[int, int, int] = (24, 22, 20), seed: int = 0) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from slicer_panel import (  # noqa: F401 - fixtures
     MODEL,
+    OFFERED,
     Panel,
     add_volume,
     calibrated,
@@ -27,7 +28,7 @@ BUTTONS = ("calibrateStart", "segmentApply", "compareButton")
 
 
 def test_what_cannot_be_done_yet_says_why(panel: Panel) -> None:  # noqa: F811
-    panel.until(lambda: panel.models() == ["deepbet", "Brightness"])
+    panel.until(lambda: panel.models() == [*OFFERED, "Brightness"])
     ui = panel.ui
     for button, hint in zip(BUTTONS, ("calibrateHint", "segmentHint", "compareHint"), strict=True):
         assert not getattr(ui, button).enabled
@@ -56,7 +57,7 @@ def test_what_cannot_be_done_yet_says_why(panel: Panel) -> None:  # noqa: F811
 
 
 def test_a_model_that_nobody_tried_is_marked(panel: Panel) -> None:  # noqa: F811
-    panel.until(lambda: panel.models() == ["deepbet", "Brightness"])
+    panel.until(lambda: panel.models() == [*OFFERED, "Brightness"])
     states = dict(panel.listed())
     assert states["UNesT whole brain"] == "Not downloaded, untried"
     assert states["deepbet"] == "Not downloaded"
@@ -78,15 +79,18 @@ def test_models_are_found_imported_and_deleted(
     data: Path,  # noqa: F811
 ) -> None:
     panel = Panel(gui, gui.load_module())  # noqa: F811
-    panel.until(lambda: panel.models() == ["deepbet"])
-    assert panel.state.modelId == "deepbet"  # the only one there is
+    panel.until(lambda: panel.models() == OFFERED)
+    assert panel.state.modelId == ""
+    assert panel.ui.modelHint.text == "Choose a model."
+    assert not panel.ui.modelDelete.enabled
+    panel.choose_model("deepbet")
     assert panel.model_state() == "Not downloaded"
     assert not panel.ui.modelDelete.enabled
 
     gui.dialogs.answer(str(data / "net.onnx"))
     panel.click("modelImport")
     panel.until(lambda: panel.state.modelId == MODEL and panel.model_state() == "FP32")
-    assert panel.models() == ["deepbet", "Brightness"]
+    assert panel.models() == [*OFFERED, "Brightness"]
 
     panel.ui.modelSearch.text = "very BRIGHT mr"
     assert panel.models() == ["Brightness"]
@@ -105,10 +109,24 @@ def test_models_are_found_imported_and_deleted(
     assert (delete_int8.enabled, delete_all.enabled) == (False, True)
     gui.dialogs.answer(qt.QMessageBox.Cancel, qt.QMessageBox.Ok)
     delete_all.trigger()
-    assert panel.models() == ["deepbet", "Brightness"]
+    assert panel.models() == [*OFFERED, "Brightness"]
     delete_all.trigger()
-    panel.until(lambda: panel.models() == ["deepbet"])
+    panel.until(lambda: panel.models() == OFFERED)
     assert "import it again" in gui.dialogs.shown[-1].text
+
+
+def test_what_came_with_the_program_stays(panel: Panel) -> None:  # noqa: F811
+    import qt
+
+    panel.choose_model("Brain regions (T1)")
+    assert panel.model_state() == "FP32"  # nothing has to be downloaded
+    assert "Thalamus" in panel.ui.modelDetails.text
+    _, delete_all = panel.ui.modelDelete.menu().actions()
+    panel.gui.dialogs.answer(qt.QMessageBox.Ok)
+    delete_all.trigger()
+    assert "itself came with MedPTQ, and stays" in panel.gui.dialogs.shown[-1].text
+    panel.until(lambda: panel.ui.modelDelete.enabled)
+    assert panel.model_state() == "FP32"
 
 
 def test_calibrate_cancel_calibrate_segment(

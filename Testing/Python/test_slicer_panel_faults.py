@@ -13,6 +13,7 @@ import pytest
 
 from slicer_panel import (  # noqa: F401 - fixtures
     MODEL,
+    OFFERED,
     Panel,
     add_volume,
     calibrated,
@@ -172,7 +173,7 @@ def test_a_library_that_cannot_be_written(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("MEDPTQ_LIBRARY", str(tmp_path / "file" / "library"))
     panel = Panel(gui, gui.load_module())  # noqa: F811
-    panel.until(lambda: panel.models() == ["deepbet"])
+    panel.until(lambda: panel.models() == OFFERED)
     gui.dialogs.answer(str(data / "net.onnx"))
     panel.click("modelImport")
     panel.until(lambda: panel.failure("modelProgress"))
@@ -199,7 +200,7 @@ def test_a_python_that_cannot_run_the_worker(
 
     monkeypatch.delenv("MEDPTQ_WORKER_PYTHON")
     panel.click("modelRetry")
-    panel.until(lambda: panel.models() == ["deepbet"])
+    panel.until(lambda: panel.models() == OFFERED)
     assert not panel.failure("modelProgress")
     assert panel.ui.modelRetry.isHidden()
 

@@ -53,9 +53,11 @@ def test_models_are_listed_with_what_is_here_of_them(folder, worker, imported):
     answer = worker.call("models")
     assert answer["library"] == str(folder / "worker" / "library")
     assert answer["cache_mb"] >= 0
-    deepbet, *others, mine = answer["models"]
-    assert deepbet["untested"] == ""
-    assert all(row["untested"] for row in others)
+    regions, deepbet, *_, mine = answer["models"]
+    assert (regions["id"], regions["origin"], regions["downloaded"]) == (
+        *("brain-regions-t1", "included"),
+        True,
+    )
     assert (deepbet["id"], deepbet["origin"], deepbet["downloaded"]) == (
         *("deepbet", "catalogue"),
         False,

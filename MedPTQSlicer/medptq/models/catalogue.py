@@ -1,7 +1,8 @@
-"""The catalogue: networks that the program knows where to get.
+"""The catalogue: networks that the program knows where to get, or that come with it.
 
 One JSON file an entry, in the folder ``catalogue``: a card, and what ``catalogue.schema.json``
-describes. Reading it imports nothing heavy.
+describes. What comes with the program lies in the folder ``networks``, with its licence and the
+record of its training. Reading the catalogue imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from medptq.models.label_entries import entry_of
 from medptq.models.segmentation_model import Provenance, SegmentationModel
 
 _FOLDER = Path(__file__).with_name("catalogue")
+INCLUDED = Path(__file__).with_name("networks")
+"""Where the networks lie that come with the program."""
+
 _OWN_FIELDS = ("format", "role", "download", "untested")
 ARCHIVES = ("monai-bundle", "nnunet")
 """The formats that say themselves how scans are prepared: the entry has no whole card."""
@@ -50,10 +54,11 @@ class Download:
     """Where a network's file comes from.
 
     Attributes:
-        file: Name of the file that is downloaded.
+        file: Name of the file.
         sha256: Its SHA-256, or "" if its publisher does not give it.
         size_mb: Its size in MB (10^6 bytes), rounded, or 0 if its publisher does not give it.
-        origin: The release that it belongs to, or its URL.
+        origin: The release that it belongs to, or its URL; or its path, if it comes with the
+            program.
         member: Which of its members the network is, if it is an archive of which only that counts.
         sha1: Its SHA-1, where its publisher gives only that.
     """
@@ -61,7 +66,7 @@ class Download:
     file: str
     sha256: str
     size_mb: float
-    origin: Release | str
+    origin: Release | str | Path
     member: Member | None = None
     sha1: str = ""
 
@@ -97,6 +102,11 @@ class CatalogueEntry:
     download: Download
     card: Card = field(repr=False)
     untested: str = ""
+
+    @property
+    def is_included(self) -> bool:
+        """Whether it comes with the program, so that nothing is downloaded."""
+        return isinstance(self.download.origin, Path)
 
     def model(self, onnx: Path) -> SegmentationModel:
         """Return the model whose graph lies at ``onnx``; not for :data:`ARCHIVES`."""
@@ -179,9 +189,11 @@ def _all_entries() -> Mapping[str, CatalogueEntry]:
 
 
 def _download(content: Mapping[str, Any]) -> Download:
-    origin: Release | str
+    origin: Release | str | Path
     if content["kind"] == "pypi":
         origin, file = Release(content["package"], content["version"]), content["file"]
+    elif content["kind"] == "included":
+        origin, file = INCLUDED / content["file"], content["file"]
     else:
         origin = content["url"]
         file = PurePosixPath(urlsplit(content["url"]).path).name

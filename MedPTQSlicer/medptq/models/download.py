@@ -1,10 +1,11 @@
 """Fetching a model's file into the cache, where it stays.
 
 The order in which it is looked for: the cache, the mirror that the environment variable
-``MEDPTQ_MIRROR`` names (a folder or the base of an URL, where files lie under their own names),
-and then its origin. Whatever comes from outside is believed only if its checksum is right. Where
-the publisher gives none but an older kind, or none at all, the SHA-256 of what came first is
-recorded beside it, and no other file is believed from then on.
+``MEDPTQ_MIRROR`` names (a folder or the base of an URL, where files lie under their own names), and
+then its origin. What comes with the program is read where it lies. Whatever comes from outside is
+believed only if its checksum is right. Where the publisher gives none but an older kind, or none at
+all, the SHA-256 of what came first is recorded beside it, and no other file is believed from then
+on.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from medptq.progress import Reporter
 def fetch(download: Download, reporter: Reporter) -> Path:
     """Return the path of the file in the cache, after downloading it if it is not there yet.
 
-    Nothing is sent over the network for a file that is in the cache.
+    Nothing is sent over the network for a file that is in the cache, or comes with the program.
 
     Args:
         download: What is wanted.
@@ -37,10 +38,14 @@ def fetch(download: Download, reporter: Reporter) -> Path:
 
     Raises:
         ModelError: ``model.offline`` - it cannot be reached; the sentence says where to put the
-            file by hand. ``model.checksum`` - another file was delivered; it was deleted.
+            file by hand. ``model.checksum`` - another file was delivered; it was deleted. Or the
+            one that comes with the program is damaged; it was left.
             ``model.download`` - it was refused. ``model.cache`` - the cache cannot be written.
     """
-    target = cache_folder("downloads") / download.file
+    target, origin = place_of(download), download.origin
+    if isinstance(origin, Path):
+        _require_included(download, target)
+        return target
     wanted = download.sha256 or _recorded(target)
     if target.is_file() and wanted:
         if sha256_of(target) == wanted:
@@ -52,7 +57,7 @@ def fetch(download: Download, reporter: Reporter) -> Path:
         if target.is_file():  # put there by hand
             _require(download, target)
         elif not _fetch_from_mirror(download, target, reporter):
-            _fetch_from_origin(download, target, reporter)
+            _fetch_from_origin(download, origin, target, reporter)
         if not download.sha256:
             if not download.sha1 and not wanted:
                 reporter.warn(
@@ -70,6 +75,13 @@ def fetch(download: Download, reporter: Reporter) -> Path:
     return target
 
 
+def place_of(download: Download) -> Path:
+    """Return where a file lies as soon as it is on this machine."""
+    if isinstance(download.origin, Path):
+        return download.origin
+    return cache_folder("downloads") / download.file
+
+
 def record_of(target: Path) -> Path:
     """Return where the SHA-256 of a file is recorded whose publisher does not give it."""
     return target.with_name(f"{target.name}.sha256")
@@ -85,19 +97,37 @@ def _recorded(target: Path) -> str:
 
 def _require(download: Download, path: Path) -> None:
     """Delete a file and raise if its checksum is not the one that was published or recorded."""
-    wanted = download.sha256 or _recorded(cache_folder("downloads") / download.file)
+    wanted = download.sha256 or _recorded(place_of(download))
     if wanted:
         require_checksum(path, wanted, download.file)
     elif download.sha1:
         require_sha1(path, download.sha1, download.file)
 
 
-def _fetch_from_origin(download: Download, target: Path, reporter: Reporter) -> None:
-    if isinstance(download.origin, Release):
-        download_release(download.origin, download.sha256, target, reporter)
+def _require_included(download: Download, path: Path) -> None:
+    """Raise if a file that came with the program is not the one that came with it."""
+    try:
+        damaged = sha256_of(path) != download.sha256
+        why = "its SHA-256 is another, so it is damaged or was changed"
+    except OSError as error:
+        damaged, why = True, error.strerror or str(error)
+    if damaged:
+        raise ModelError(
+            "checksum",
+            f"{download.file}, which comes with this program, cannot be used",
+            why=why,
+            todo="Install the program again",
+        )
+
+
+def _fetch_from_origin(
+    download: Download, origin: Release | str, target: Path, reporter: Reporter
+) -> None:
+    if isinstance(origin, Release):
+        download_release(origin, download.sha256, target, reporter)
     else:
         require = partial(_require, download)
-        download_url(download.origin, require, download.size_mb, target, reporter)
+        download_url(origin, require, download.size_mb, target, reporter)
 
 
 def _fetch_from_mirror(download: Download, target: Path, reporter: Reporter) -> bool:
