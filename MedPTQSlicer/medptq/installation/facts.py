@@ -114,7 +114,10 @@ def _free_disk_gb(folder: str) -> float:
 def _packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for distribution in metadata.distributions():
-        name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+        try:
+            name, version = distribution.metadata["Name"], distribution.metadata["Version"]
+        except FileNotFoundError:  # so says the package importlib_metadata, where others import it
+            continue
         if name and version:  # what an interrupted installation leaves has neither
             normalized = re.sub(r"[-_.]+", "-", name).lower()
             found.setdefault(normalized, version)  # the first one is what an import finds
