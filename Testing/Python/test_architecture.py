@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[2] / "MedPTQSlicer" / "medptq"
 ROOMS = (
     *("errors", "progress", "artifacts", "threads", "parent_watch", "installation"),
     *("scans", "graph", "models", "quantization", "engines", "inference", "evaluate"),
-    *("housekeeping", "api", "answers", "cli", "worker"),
+    *("benchmarking", "housekeeping", "studies", "api", "answers", "cli", "worker"),
 )
 # Two ways in, side by side: neither may import the other.
 DOORS = {"cli", "worker"}
