@@ -147,7 +147,8 @@ def test_auto_says_how_near_it_came_where_nothing_passes(work):
     tried = [name for name in dict.fromkeys(stages) if name.startswith("Recipe")]
     assert tried[0].endswith("W8A8, percentile")
     assert tried[1].endswith("W4A8, percentile"), "as only its cost tells whether it is worth it"
-    assert sum("W8A8" in name and "spared" not in name for name in tried) == 5
+    assert sum("W8A8" in name and "spared" not in name for name in tried) == 6
+    assert any("scales per channel" in name for name in tried)
     assert any("spared" in name for name in tried)
     assert sum(built.precision == "int8" for _, built in entries()) <= 1
 

@@ -121,8 +121,15 @@ def _all() -> list[BenchmarkRecipe]:
         BenchmarkRecipe("fp32", "FP32", "", FP32()),
         *_papers(8),
         *(
-            BenchmarkRecipe(f"w8a8-{engine}", "W8A8", "per tensor", Built(engine, Recipe()))
+            recipe
             for engine in _ENGINES
+            for recipe in (
+                BenchmarkRecipe(f"w8a8-{engine}", "W8A8", "per tensor", Built(engine, Recipe())),
+                BenchmarkRecipe(
+                    *(f"w8a8-channel-{engine}", "W8A8", "per channel"),
+                    Built(engine, Recipe(activation_granularity="channel")),
+                ),
+            )
         ),
         BenchmarkRecipe("w4a8-tensor", "W4A8", "per tensor", Simulated(_W4A8)),
         BenchmarkRecipe("w4a8-recovered", "W4A8", _ENDS, Simulated(_W4A8_FITTED, Recovery())),

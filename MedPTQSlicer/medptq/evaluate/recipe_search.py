@@ -139,7 +139,8 @@ class RecipeSearch:
         if eight.passed:
             return
         others = [replace(whole, observer=name) for name in OBSERVERS if name != whole.observer]
-        for recipe in (*others, replace(whole, recovery=True)):
+        by_channel = replace(whole, activation_granularity="channel", observer="mse")
+        for recipe in (*others, by_channel, replace(whole, recovery=True)):
             yield recipe
             if self.trials[-1].passed:
                 return

@@ -52,6 +52,8 @@ class Trial:
 def name_of(recipe: Recipe) -> str:
     """Return what a recipe is, for a person to read: ``W8A8, mse, 4 layers spared``."""
     parts = [f"W{recipe.weight_bits}A{recipe.activation_bits}", recipe.observer]
+    if recipe.activation_granularity == "channel":
+        parts.append("scales per channel")
     if recipe.recovery:
         parts.append("recovered")
     if recipe.spared:
