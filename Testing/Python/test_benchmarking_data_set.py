@@ -45,9 +45,16 @@ def test_without_a_split_all_that_is_there_is_shared_out(tmp_path):
     assert read_data_set(path) == data, "and always the same way"
 
 
+def test_a_pair_that_is_calibrated_on_is_not_tested(tmp_path):
+    path = write_data_set(tmp_path)
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["scan0"], "test": ["scan0"]}))
+    with pytest.raises(ScanError, match="twice"):
+        read_data_set(path)
+
+
 def test_groups_give_labels_the_cards_values(tmp_path):
     write_pair(tmp_path, "scan0", 0, labels=(40, 7))
-    (tmp_path / "split.json").write_text(json.dumps({"train": ["scan0"], "test": ["scan0"]}))
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["scan1"], "test": ["scan0"]}))
     groups = tmp_path / "groups.json"
     groups.write_text(json.dumps({"0 nothing": [0], "1 bright": [40, 41], "2 very bright": [7]}))
     data = read_data_set(describe(tmp_path, groups="groups.json"))

@@ -92,12 +92,18 @@ def _client(workers: int, scheduler: str) -> Client:
     try:
         if scheduler:
             return Client(scheduler, timeout=_ANSWER_SECONDS)
-        return Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        return Client(
+            # Dask would pause a worker for good that holds its scans in memory, as ours do.
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=None,
+            dashboard_address=None,
+        )
     except (OSError, ValueError) as error:
         raise EngineError(
             "unavailable",
             "The benchmark cannot be shared among processes",
-            why=f"the scheduler {scheduler} does not answer",
+            why=f"the scheduler {scheduler or 'of this machine'} does not answer",
             todo="Check its address, which dask scheduler prints as it starts",
         ) from error
 

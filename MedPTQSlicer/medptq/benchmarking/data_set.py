@@ -173,6 +173,9 @@ def _split(path: Path) -> dict[str, list[str]]:
         names = content.get(part)
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise _refused(f'{path.name} has no list of names for "{part}"')
+    named = [name for part in _PARTS for name in content[part]]
+    if len(set(named)) < len(named):
+        raise _refused(f"{path.name} names a pair twice: what is tested must not be calibrated on")
     return content
 
 
@@ -182,6 +185,7 @@ def _found(folder: Path, image: str) -> dict[str, list[str]]:
     names = sorted(
         file.name[len(before) : len(file.name) - len(after)]
         for file in (folder / image).parent.glob(f"{before}*{after}")
+        if not file.name.startswith(".")
     )
     if len(names) < len(_PARTS):
         raise _refused(f"{folder} holds fewer than two images {image}, and no split names them")

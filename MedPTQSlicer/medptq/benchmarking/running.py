@@ -18,7 +18,7 @@ from medptq.benchmarking.recipes import recipe_named
 from medptq.benchmarking.store import Cell, CellStore
 from medptq.benchmarking.subject import Plan, Subject, inputs_of, load_subject
 from medptq.engines.built import cpu_name
-from medptq.errors import Cancelled, MedPTQError
+from medptq.errors import Cancelled, MedPTQError, ModelError
 from medptq.progress import Reporter
 
 
@@ -90,6 +90,13 @@ class CellMaker:
         if self._bench is None or self._network != task.network:
             self.close()
             subject = load_subject(task.network, self._reporter)
+            if subject.digest != task.inputs["network"]["digest"]:
+                raise ModelError(
+                    "mismatch",
+                    "The network was not tested",
+                    why=f"{subject.model.id} is not the one that the benchmark was started with",
+                    todo="Start it again, with the same files on all machines",
+                )
             self._bench = Bench(subject, self._plan, self._pairs, self._reporter)
             self._network = task.network
         bench, recipe = self._bench, recipe_named(task.recipe)
@@ -119,7 +126,7 @@ def _cell(task: Task, subject: Subject, measured: Measured) -> Cell:
         run={
             "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "seconds": {name: round(n, 2) for name, n in measured.seconds.items()},
-            "processor": _processor(),
+            "processor": _processor(measured.engine),
             "versions": {"torch": torch.__version__, "python": platform.python_version()},
         },
     )
@@ -136,8 +143,9 @@ def _structures(subject: Subject) -> dict[str, str]:
     }
 
 
-def _processor() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+def _processor(engine: str) -> str:
+    on_gpu = torch.cuda.is_available() and not engine.startswith("openvino")
+    return torch.cuda.get_device_name() if on_gpu else cpu_name()
 
 
 @dataclass(frozen=True)

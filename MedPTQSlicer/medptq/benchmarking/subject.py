@@ -17,6 +17,7 @@ import medptq
 from medptq.artifacts import sha256_of
 from medptq.benchmarking.data_set import DataSet
 from medptq.benchmarking.recipes import BenchmarkRecipe
+from medptq.errors import ScanError
 from medptq.graph.loading import load_graph
 from medptq.inference.networks import model_of
 from medptq.models.card import card_of
@@ -72,12 +73,27 @@ def plan_of(data: DataSet, limit: int | None, patches: int, seed: int) -> Plan:
         limit: How many of the test's scans are taken, the first ones; None for all.
         patches: How many patches networks are calibrated on, at most.
         seed: Decides which scans of ``train`` they come from.
+
+    Raises:
+        ScanError: Label maps are missing.
     """
+    tested = tuple(data.split["test"][:limit])
+    needed = [data.label_map_of(name) for name in tested]
+    needed += [data.folder / data.groups] if data.groups else []
+    missing = sum(not path.is_file() for path in needed)
+    if missing:
+        raise ScanError(
+            "data-set",
+            "The networks were not tested",
+            why=f"{missing} of the {len(needed)} files with labels that the data set's "
+            "description tells of are missing",
+            todo="Correct the description, or name the folder that they are in (--folder)",
+        )
     train = data.split["train"]
     order = np.random.default_rng(seed).permutation(len(train))[:patches]
     return Plan(
         data=data,
-        tested=tuple(data.split["test"][:limit]),
+        tested=tested,
         calibration=tuple(data.image_of(train[n]) for n in sorted(order)),
         patches=patches,
         seed=seed,

@@ -112,7 +112,7 @@ class RecipeSearch:
                 chosen = trial
         self.trials = [replace(trial, chosen=trial is chosen) for trial in self.trials]
         self._chosen = chosen.name
-        floating = [trial for trial in self.trials if trial.recipe is None and trial.passed]
+        floating = [trial for trial in self.trials if trial.recipe is None]
         fastest = min(floating, key=lambda trial: trial.milliseconds)
         if fastest.milliseconds < (1 - ALIKE) * chosen.milliseconds:
             self._reporter.warn(
@@ -196,6 +196,14 @@ class RecipeSearch:
                 self._reporter.check()
                 # At most some hundred classes: a byte or two each.
                 self._expected.append(_labels(session, patch).to(torch.int16))
+        if not any(bool(labels.any()) for labels in self._expected):
+            raise QuantizationError(
+                "agreement",
+                f"{self._model.title} was not quantized",
+                why="in FP32 it finds nothing in the scans that are kept apart, so there is "
+                "nothing that a recipe could agree with",
+                todo="Give more scans, and such as show what it looks for",
+            )
         others = [p for p in engine.availability().precisions if p not in ("int8", "fp32")]
         for precision in (*others, "fp32"):
             self.trials.append(self._measure(made, precision, precision.upper(), None))
@@ -228,10 +236,12 @@ class RecipeSearch:
         )
 
     def _nothing_passed(self) -> QuantizationError:
-        tried = [trial for trial in self.trials if trial.recipe is not None and trial.dice]
+        tried = [
+            trial for trial in self.trials if trial.recipe is not None and trial.dice is not None
+        ]
         nearest = max(tried, key=lambda trial: trial.dice or 0.0)
         floating = min(
-            (trial for trial in self.trials if trial.recipe is None and trial.passed),
+            (trial for trial in self.trials if trial.recipe is None),
             key=lambda trial: trial.milliseconds,
         )
         least = math.floor((nearest.dice or 0.0) * 1e4) / 1e4

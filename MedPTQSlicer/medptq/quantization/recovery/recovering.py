@@ -137,7 +137,7 @@ def _if_better(
     """
     before, kept = _loss(network, held_out, reporter), network.state()
     change()
-    if _loss(network, held_out, reporter) >= before:
+    if not _loss(network, held_out, reporter) < before:  # a network that became NaN neither
         network.restore(kept)
 
 
