@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import torch
+
+from medptq.graph.executor import GraphExecutor
 
 
 def export(network: torch.nn.Module, shape: tuple[int, ...], path: Path) -> onnx.ModelProto:
@@ -42,3 +45,14 @@ class SmallUNet(torch.nn.Module):
         b = torch.relu(self.body(a) + a)
         c = torch.relu(self.up(torch.relu(self.deeper(b))))
         return self.head(torch.relu(self.merge(torch.cat([b, c], 1))))
+
+
+def greatest_difference(
+    one: onnx.ModelProto, other: onnx.ModelProto, batches: Sequence[torch.Tensor]
+) -> float:
+    """Return the greatest difference of two graphs' outputs."""
+    with torch.inference_mode():
+        return max(
+            float((GraphExecutor(one).run(x) - GraphExecutor(other).run(x)).abs().max())
+            for x in batches
+        )

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from onnx import numpy_helper
 
 from medptq.errors import Cancelled
-from medptq.graph.executor import GraphExecutor
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
 from medptq.quantization.placement import place_at_layers
 from medptq.quantization.recovery.bias_correction import correct_biases
-from medptq.quantization.recovery.channel_classes import channel_classes
 from medptq.quantization.recovery.clipping import fit_clipping
 from medptq.quantization.recovery.equalization import equalize
 from medptq.quantization.recovery.layer_samples import sample_layer
@@ -22,11 +18,10 @@ from medptq.quantization.recovery.recovering import Recovery, simulate_recovered
 from medptq.quantization.recovery.rounding import choose_roundings
 from medptq.quantization.recovery.smoothing import smooth
 from medptq.quantization.scheme import Scheme
-from medptq.quantization.sensitivity import sensitivity_of
 from medptq.quantization.simulation.edges import with_edges
 from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import simulate
-from quantization_helpers import export
+from quantization_helpers import greatest_difference
 from small_networks import one_thread
 from trained_network import SIZE, Hybrid, images, trained, write
 
@@ -69,14 +64,6 @@ def _error(network, batches, reference=None):
         error += float((network.run(batch) - expected).square().sum())
         energy += float(expected.square().sum())
     return error / energy
-
-
-def _difference(one, other, batches):
-    with torch.inference_mode():
-        return max(
-            float((GraphExecutor(one).run(x) - GraphExecutor(other).run(x)).abs().max())
-            for x in batches
-        )
 
 
 def _with_outliers(network: Hybrid) -> Hybrid:
@@ -137,14 +124,14 @@ def test_corrected_channels_have_the_mean_of_fp32(graph, patches):
 
 def test_equalization_keeps_the_function_and_evens_the_channels(uneven, patches, unseen):
     equal = equalize(uneven, patches)
-    assert _difference(uneven, equal, unseen) < 2e-3
+    assert greatest_difference(uneven, equal, unseen) < 2e-3
     before = _error(simulate(uneven, W4A4, patches), unseen)
     assert _error(simulate(equal, W4A4, patches), unseen) < 0.5 * before
 
 
 def test_smoothing_keeps_the_function_and_spares_the_outliers(uneven, patches, unseen):
     smoothed = smooth(uneven, patches)
-    assert _difference(uneven, smoothed, unseen) < 2e-3
+    assert greatest_difference(uneven, smoothed, unseen) < 2e-3
     products = {node.name for node in uneven.graph.node if node.op_type == "MatMul"}
 
     def of_products(model):
@@ -281,116 +268,3 @@ def test_all_that_is_computed_stays_on_the_networks_device(graph, patches, schem
     output = elsewhere.run(batch)
     assert output.device.type == "meta"
     assert output.shape == (1, 3, SIZE, SIZE, SIZE)
-
-
-# Which channels belong together
-
-
-def _classes(module, tmp_path):
-    model = simplify(export(module, (1, 1, 6, 6, 6), tmp_path / "m.onnx"))
-    return channel_classes(ir.from_proto(model).graph)
-
-
-def test_added_channels_have_one_scale_and_the_output_none(tmp_path):
-    class Residual(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = torch.nn.Conv3d(1, 2, 3, padding=1)
-            self.second = torch.nn.Conv3d(2, 2, 3, padding=1)
-            self.last = torch.nn.Conv3d(2, 3, 1)
-
-        def forward(self, x):
-            y = torch.relu(self.first(x))
-            return self.last(torch.relu(self.second(y) + y))
-
-    classes = _classes(Residual(), tmp_path)
-    free = {name: tuple(user.classes) for user in classes.users if (name := user.activation)}
-    of_second, of_last = (v for k, v in free.items() if k != "image")
-    assert of_second == of_last
-    assert not classes.fixed[list(of_last)].any()
-    made = [maker for maker in classes.makers if len(maker.classes) == 3]
-    assert made
-    assert all(classes.fixed[maker.classes].all() for maker in made)
-
-
-def test_channels_cannot_be_scaled_through_what_is_not_homogeneous(tmp_path):
-    for between in (torch.nn.Sigmoid(), torch.nn.Softplus(), torch.nn.GELU(), torch.nn.ELU()):
-        module = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 1), between, torch.nn.Conv3d(2, 1, 1))
-        assert _classes(module, tmp_path).fixed.all()
-    module = torch.nn.Sequential(
-        torch.nn.Conv3d(1, 4, 1),
-        torch.nn.InstanceNorm3d(4, affine=True),
-        torch.nn.LeakyReLU(0.1),
-        torch.nn.MaxPool3d(2),
-        torch.nn.Upsample(scale_factor=2, mode="trilinear"),
-        torch.nn.Conv3d(4, 1, 1),
-    )
-    classes = _classes(module, tmp_path)
-    [read] = [user for user in classes.users if len(user.classes) == 4]
-    assert not classes.fixed[read.classes].any()
-    assert sum(np.array_equal(maker.classes, read.classes) for maker in classes.makers) == 2
-
-
-def test_group_normalization_makes_channels(tmp_path):
-    module = torch.nn.Sequential(
-        torch.nn.Conv3d(1, 4, 1),
-        torch.nn.GroupNorm(2, 4),
-        torch.nn.ReLU(),
-        torch.nn.Conv3d(4, 1, 1),
-    )
-    classes = _classes(module, tmp_path)
-    [read] = [user for user in classes.users if len(user.classes) == 4]
-    assert not classes.fixed[read.classes].any()
-    makers = [maker for maker in classes.makers if np.array_equal(maker.classes, read.classes)]
-    assert len(makers) == 2, "its factors and its offsets, and not the convolution before it"
-
-
-def test_equalization_through_normalization_and_concatenation(tmp_path, unseen):
-    class Joined(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.first = torch.nn.Conv3d(1, 4, 3, padding=1)
-            self.norm = torch.nn.InstanceNorm3d(4, affine=True)
-            self.up = torch.nn.ConvTranspose3d(4, 2, 2, 2)
-            self.last = torch.nn.Conv3d(8, 2, 1)
-
-        def forward(self, x):
-            y = torch.nn.functional.leaky_relu(self.norm(self.first(x)))
-            z = torch.relu(self.up(torch.nn.functional.max_pool3d(y, 2)))
-            return self.last(torch.cat([y, z, z], 1))
-
-    torch.manual_seed(1)
-    module = Joined()
-    with torch.no_grad():
-        module.norm.weight.copy_(torch.tensor([1.0, 30.0, 0.1, 5.0]))
-        module.norm.bias.copy_(torch.tensor([0.0, 3.0, 0.1, -2.0]))
-    size = unseen[0].shape
-    model = simplify(export(module, tuple(size), tmp_path / "j.onnx"), input_shape=tuple(size))
-    equal = equalize(model, [x.numpy() for x in unseen])
-    before = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    assert any(
-        not np.array_equal(numpy_helper.to_array(t), before[t.name])
-        for t in equal.graph.initializer
-    )
-    assert _difference(model, equal, unseen) < 1e-3
-
-
-# Sensitivity
-
-
-def test_sensitivity_finds_the_layer_that_was_made_sensitive(graph, patches):
-    fragile = "/middle/middle.0/Conv"
-    simulated = simulate(
-        graph, Scheme(8, 8), patches, overrides={fragile: Scheme(2, 2, observer="max")}
-    )
-    found = sensitivity_of(simulated, patches)
-    assert {row.layer for row in found.layers} == set(simulated.layers)
-    worst = found.layers[0]
-    assert worst.layer == fragile
-    assert worst.weights == simulated.layers[fragile].weight.full.numel()
-    assert worst.alone.voxels_equal < 1
-    assert worst.alone.dice < 1
-    assert worst.all_but.output_error < min(row.all_but.output_error for row in found.layers[1:])
-    dice = [row.alone.dice for row in found.layers]
-    assert dice == sorted(dice)
-    assert found.together.output_error >= worst.all_but.output_error

@@ -114,3 +114,24 @@ def test_one_class_is_what_lies_above_zero():
     assert labels_of(output).flatten().tolist() == [0, 0, 1]
     two = torch.cat([-output, output], 1)
     assert labels_of(two).flatten().tolist() == [0, 0, 1]
+
+
+def test_the_layer_that_was_made_sensitive_is_found(tmp_path):
+    fragile = "/middle/middle.0/Conv"
+    model = write(trained(), tmp_path / "net.onnx")
+    graph = simplify(model, input_shape=(1, 1, SIZE, SIZE, SIZE))
+    patches = [images(1, 5000 + n)[0].numpy() for n in range(4)]
+    simulated = simulate(
+        graph, Scheme(8, 8), patches, overrides={fragile: Scheme(2, 2, observer="max")}
+    )
+    found = sensitivity_of(simulated, patches)
+    assert {row.layer for row in found.layers} == set(simulated.layers)
+    worst = found.layers[0]
+    assert worst.layer == fragile
+    assert worst.weights == simulated.layers[fragile].weight.full.numel()
+    assert worst.alone.voxels_equal < 1
+    assert worst.alone.dice < 1
+    assert worst.all_but.output_error < min(row.all_but.output_error for row in found.layers[1:])
+    dice = [row.alone.dice for row in found.layers]
+    assert dice == sorted(dice)
+    assert found.together.output_error >= worst.all_but.output_error
