@@ -17,7 +17,7 @@ from medptq.evaluate.comparing import compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
 from medptq.inference.choosing import Candidate, choose
 from medptq.inference.locating import locator
-from medptq.inference.networks import Network, model_of
+from medptq.inference.networks import Network, plain_model
 from medptq.inference.scan_by_scan import SegmentedScan, label_map_files, segment_sources
 from medptq.inference.sessions import SessionPool
 from medptq.models.segmentation_model import SegmentationModel
@@ -94,7 +94,7 @@ def quantize(
         >>> int8.manifest["agreement_with_fp32"]["voxels_equal"]   # doctest: +SKIP
         0.9997
     """
-    plain = _plain(model, reporter)
+    plain = plain_model(model, reporter)
     folder = Path(output) if output is not None else place_of_twin(plain)
     require_free(folder, overwrite=overwrite)
     sources = find_scans(Path(scans), reporter)
@@ -222,7 +222,7 @@ def compare(
         # Its own FP32 graph, which is also what segment runs and so has built.
         plain = twin.model
     else:
-        plain = _plain(model, reporter)
+        plain = plain_model(model, reporter)
         twin = (
             quantized
             if isinstance(quantized, QuantizedModel)
@@ -258,9 +258,3 @@ def compare(
         if output is not None:
             write_comparison(compared, plain, Path(output), overwrite=overwrite)
     return compared.comparison
-
-
-def _plain(model: SegmentationModel | str | Path, reporter: Reporter) -> SegmentationModel:
-    network = load_network(model, reporter) if isinstance(model, (str, Path)) else model
-    # The folder of a quantized network holds its FP32 graph, which may well be quantized anew.
-    return model_of(network)

@@ -18,7 +18,7 @@ from medptq.evaluate.sensitivity_report import write_sensitivity
 from medptq.evaluate.sensitivity_study import SensitivityStudy
 from medptq.graph.loading import load_graph
 from medptq.inference.locating import locator
-from medptq.inference.networks import Network, model_of
+from medptq.inference.networks import Network, plain_model
 from medptq.inference.sessions import SessionPool
 from medptq.progress import Reporter
 from medptq.quantization.calibration import KeptPatches
@@ -27,7 +27,7 @@ from medptq.quantization.quantized_model import MANIFEST, QuantizedModel, load_q
 from medptq.quantization.recipe import LEAST_AGREEMENT, Recipe
 from medptq.quantization.sensitivity import affordable, layers_scheme, sensitivity_of
 from medptq.quantization.simulation.simulating import simulate
-from medptq.quantization.twins import load_network, place_of_twin
+from medptq.quantization.twins import place_of_twin
 from medptq.scans.finding import find_scans
 from medptq.scans.sources import ScanSource
 
@@ -78,7 +78,7 @@ def sensitivity(
     """
     recipe = Recipe(patches=_PATCHES, weight_bits=weight_bits, activation_bits=activation_bits)
     require_free(Path(output), overwrite=overwrite)
-    plain = model_of(load_network(model, reporter) if isinstance(model, (str, Path)) else model)
+    plain = plain_model(model, reporter)
     sources = find_scans(Path(scans), reporter)
     started = time.monotonic()
     with (
@@ -150,7 +150,7 @@ def auto_quantize(
             why=f"a mean Dice of {least_agreement:g} is not above 0 and at most 1",
             todo="Correct it and try again",
         )
-    plain = model_of(load_network(model, reporter) if isinstance(model, (str, Path)) else model)
+    plain = plain_model(model, reporter)
     folder = Path(output) if output is not None else place_of_twin(plain)
     require_free(folder, overwrite=overwrite)
     calibrating, checking = _parted(find_scans(Path(scans), reporter), recipe.seed)

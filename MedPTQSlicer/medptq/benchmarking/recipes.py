@@ -113,6 +113,8 @@ _W4A8 = Scheme(4, 8)
 _W4A8_FITTED = Scheme(4, 8, fitted_weights=True)
 _W4A4_FITTED = Scheme(4, 4, activation_granularity="channel", signed=False, fitted_weights=True)
 _ENDS = "recovered, ends in 8 bits"
+# What is known from images: ranges by each layer's output, AdaRound, bias correction.
+_LAYER_BY_LAYER = Recovery(clipping=True, rounding_steps=300, biases=True, distillation_steps=0)
 _ENGINES = ("openvino", "tensorrt")
 
 
@@ -132,6 +134,10 @@ def _all() -> list[BenchmarkRecipe]:
             )
         ),
         BenchmarkRecipe("w4a8-tensor", "W4A8", "per tensor", Simulated(_W4A8)),
+        BenchmarkRecipe(
+            *("w4a8-layerwise", "W4A8", "recovered layer by layer, ends in 8 bits"),
+            Simulated(_W4A8_FITTED, _LAYER_BY_LAYER),
+        ),
         BenchmarkRecipe("w4a8-recovered", "W4A8", _ENDS, Simulated(_W4A8_FITTED, Recovery())),
         *(
             BenchmarkRecipe(

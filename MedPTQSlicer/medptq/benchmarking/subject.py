@@ -19,11 +19,10 @@ from medptq.benchmarking.data_set import DataSet
 from medptq.benchmarking.recipes import BenchmarkRecipe
 from medptq.errors import ScanError
 from medptq.graph.loading import load_graph
-from medptq.inference.networks import model_of
+from medptq.inference.networks import plain_model
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization.twins import load_network
 from medptq.scans.digest import digest_of
 from medptq.scans.sources import ScanSource
 
@@ -121,7 +120,7 @@ def load_subject(name_or_path: str, reporter: Reporter) -> Subject:
     Raises:
         ModelError: There is no such network, or it cannot be used.
     """
-    model = model_of(load_network(name_or_path, reporter))
+    model = plain_model(name_or_path, reporter)
     path = Path(name_or_path).expanduser()
     # An exported graph names the exporter's version, the file that it was exported from does not.
     files = [path, path.with_suffix(".json")] if path.is_file() else [model.onnx]

@@ -20,7 +20,7 @@ from medptq.cli.library import (
     show_or_clear_cache,
 )
 from medptq.cli.outcome import Outcome
-from medptq.cli.studying import measure_sensitivity, quantize_automatically
+from medptq.cli.studying import measure_sensitivity, quantize_automatically, run_benchmark
 from medptq.errors import Cancelled, MedPTQError
 from medptq.progress import Reporter
 
@@ -188,38 +188,6 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     return Outcome(answers.compare_answer(comparison, options.output), shown)
 
 
-def _benchmark(options: argparse.Namespace, reporter: Reporter) -> Outcome:
-    from medptq.benchmarking.benchmark import benchmark
-    from medptq.benchmarking.words import drop, score
-
-    done = benchmark(
-        options.networks,
-        options.data,
-        options.output,
-        folder=options.folder,
-        recipes=options.recipes,
-        limit=options.limit,
-        patches=options.patches,
-        seed=options.seed,
-        workers=options.workers,
-        scheduler=options.scheduler,
-        reporter=reporter,
-    )
-    shown: list[Table | str] = []
-    for part in done.tables:
-        table = Table("network", "recipe", "ran", "DSC", "lost", "NSD", "lost")
-        for row in part.rows:
-            for name, found in row.figures.items():
-                table.add_row(
-                    *(row.id, name, found.ran),
-                    *(score(found.mean_dsc), drop(found.dsc_drop)),
-                    *(score(found.mean_nsd), drop(found.nsd_drop)),
-                )
-        shown += [f"{part.data['name']}, {part.data['scans']} scans", table]
-    shown.append(f"{options.output}/benchmark.html has it all; {done.measured} results are new.")
-    return Outcome(answers.benchmark_answer(done, options.output), shown)
-
-
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Outcome]] = {
     "models": show_models,
     "import": import_network,
@@ -231,5 +199,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, Reporter], Outcome]] = {
     "sensitivity": measure_sensitivity,
     "segment": _segment,
     "compare": _compare,
-    "benchmark": _benchmark,
+    "benchmark": run_benchmark,
 }

@@ -1,4 +1,4 @@
-"""The commands that try out what quantization does: sensitivity, and quantize --auto."""
+"""The commands that try out what quantization does: sensitivity, quantize --auto, benchmark."""
 
 from __future__ import annotations
 
@@ -79,3 +79,36 @@ def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> O
         f"{search['patches']} patches of {search['scans']} scans that it was not calibrated on."
     )
     return Outcome(answer, [table, words])
+
+
+def run_benchmark(options: argparse.Namespace, reporter: Reporter) -> Outcome:
+    """Do what ``medptq benchmark`` asks for."""
+    from medptq.benchmarking.benchmark import benchmark
+    from medptq.benchmarking.words import drop, score
+
+    done = benchmark(
+        options.networks,
+        options.data,
+        options.output,
+        folder=options.folder,
+        recipes=options.recipes,
+        limit=options.limit,
+        patches=options.patches,
+        seed=options.seed,
+        workers=options.workers,
+        scheduler=options.scheduler,
+        reporter=reporter,
+    )
+    shown: list[Table | str] = []
+    for part in done.tables:
+        table = Table("network", "recipe", "ran", "DSC", "lost", "NSD", "lost")
+        for row in part.rows:
+            for name, found in row.figures.items():
+                table.add_row(
+                    *(row.id, name, found.ran),
+                    *(score(found.mean_dsc), drop(found.dsc_drop)),
+                    *(score(found.mean_nsd), drop(found.nsd_drop)),
+                )
+        shown += [f"{part.data['name']}, {part.data['scans']} scans", table]
+    shown.append(f"{options.output}/benchmark.html has it all; {done.measured} results are new.")
+    return Outcome(answers.benchmark_answer(done, options.output), shown)

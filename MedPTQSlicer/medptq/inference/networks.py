@@ -11,6 +11,7 @@ from medptq.errors import ModelError
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.quantized_model import QuantizedModel
+from medptq.quantization.twins import load_network
 
 Network: TypeAlias = SegmentationModel | QuantizedModel
 
@@ -18,6 +19,21 @@ Network: TypeAlias = SegmentationModel | QuantizedModel
 def model_of(network: Network) -> SegmentationModel:
     """Return the network's card, with its FP32 graph."""
     return network.model if isinstance(network, QuantizedModel) else network
+
+
+def plain_model(network: Network | str | Path, reporter: Reporter) -> SegmentationModel:
+    """Return a network in FP32, which may be quantized (anew): of a quantized one, what it was.
+
+    Args:
+        network: The network, or what :func:`medptq.load_model` takes.
+        reporter: Told of the download; may cancel.
+
+    Raises:
+        ModelError: There is no such network, or it cannot be used.
+    """
+    if isinstance(network, (str, Path)):
+        network = load_network(network, reporter)
+    return model_of(network)
 
 
 def graph_of(network: Network, precision: Precision) -> Path:

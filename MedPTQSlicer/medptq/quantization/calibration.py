@@ -7,6 +7,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -118,31 +119,15 @@ class CalibrationPatches:
 
 
 class KeptPatches(CalibrationPatches):
-    """Patches that are prepared once and stay in memory, for many passes.
+    """Patches that are prepared once, when they are first asked for, and then stay in memory."""
 
-    Args:
-        model: As for :class:`CalibrationPatches`, like all that follows.
-        sources: The scans.
-        recipe: Says how many patches, and the seed of their choice.
-        locate: Runs another model on a scan.
-        reporter: Told of progress too.
+    _apart: tuple[NDArray[np.float32], ...] | None = None
 
-    Attributes:
-        patches: Float32 [1, C, D, H, W] each.
-    """
-
-    def __init__(
-        self,
-        model: SegmentationModel,
-        sources: Sequence[ScanSource],
-        recipe: Recipe,
-        locate: Locator,
-        reporter: Reporter,
-    ) -> None:
-        super().__init__(model, sources, recipe, locate, reporter)
-        drawn = reporter.track(super().__iter__(), "Preparing patches", total=self.expected)
-        self.patches = tuple(drawn)
-        self._apart: tuple[NDArray[np.float32], ...] | None = None
+    @cached_property
+    def patches(self) -> tuple[NDArray[np.float32], ...]:
+        """The patches, float32 [1, C, D, H, W] each."""
+        drawn = super().__iter__()
+        return tuple(self._reporter.track(drawn, "Preparing patches", total=self.expected))
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
         """Yield the patches."""

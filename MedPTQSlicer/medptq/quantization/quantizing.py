@@ -172,7 +172,7 @@ def _in_few_bits(
             "weights": len(bits),
             "weight_bytes": sum(count for count, _ in bits),
             "weight_bytes_if_packed": math.ceil(sum(count * each for count, each in bits) / 8),
-            "rewritten": list(prepare_for_openvino(fp32).rewritten),
+            "rewritten": list(network.graph.rewritten),
         },
         {
             "patches": len(kept),

@@ -60,6 +60,7 @@ class EdgedGraph:
         edges: Activations.
         weights: Weights.
         tied: Groups of activations that share one range.
+        rewritten: Names of the nodes of the original graph that others stand for.
     """
 
     model: onnx.ModelProto
@@ -67,6 +68,7 @@ class EdgedGraph:
     edges: tuple[Edge, ...]
     weights: tuple[WeightEdge, ...]
     tied: tuple[frozenset[str], ...]
+    rewritten: tuple[str, ...] = ()
 
     def groups(self, edge: Edge, granularity: ActivationGranularity) -> Groups:
         """Return how an edge's values are divided."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -65,7 +66,7 @@ def simulate(
     input_shape = (1, patches[0].shape[1], depth, height, width)
     fp32 = simplify(model, input_shape=input_shape)
     prepared = _prepared(fp32, scheme)
-    graph = with_edges(prepared.model, prepared.placement)
+    graph = replace(with_edges(prepared.model, prepared.placement), rewritten=prepared.rewritten)
     unknown = sorted(overrides.keys() - graph.nodes.keys())
     if unknown:
         raise QuantizationError(
