@@ -116,3 +116,14 @@ def test_a_kill_while_writing_leaves_the_old_folder_or_the_new_one(tmp_path, net
         load_quantized_model(output)
     assert ends[0] == 9, "it was killed"
     assert ends[-1] == 0, "it was not"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such pipes")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_has_seen_enough_gets_no_traceback(more):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "medptq", "models", "--quiet", *more]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, b"")

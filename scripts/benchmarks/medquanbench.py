@@ -123,8 +123,9 @@ def _footer(tables: Sequence[BenchmarkTable]) -> str:
     dates = sorted({run["date"][:10] for run in runs})
     return (
         f"{machines}; medptq {medptq.__version__}, torch {torch}. Measured from {dates[0]} to "
-        f"{dates[-1]}, `python scripts/benchmarks/medquanbench.py --trained trained --data "
-        "../shared/data --output DIR`. Bold: not reached.\n"
+        f"{dates[-1]} by `medptq benchmark NETWORK --data DATA --folder SCANS --output DIR "
+        "--recipes ...`, several at a time; tables by `python scripts/benchmarks/medquanbench.py "
+        "--output DIR`. Bold: not reached.\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -39,13 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (MedPTQError, KeyboardInterrupt) as error:
             failure = error if isinstance(error, MedPTQError) else Cancelled()
             return _fail(failure, options, terminal)
+    try:
+        _show(outcome, options, terminal)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as head does. Python would try again as it ends. (rich
+        # does the same for what it prints.)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _show(outcome: Outcome, options: argparse.Namespace, terminal: Terminal) -> None:
     if options.json:
         print(json.dumps({**outcome.answer, "warnings": terminal.warnings}, ensure_ascii=False))
-    else:
-        console = Console(highlight=False)
-        for part in outcome.shown:
-            console.print(part, soft_wrap=isinstance(part, str))
-    return 0
+        return
+    console = Console(highlight=False)
+    for part in outcome.shown:
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -> int:
