@@ -10,6 +10,7 @@ import torch
 from medptq.engines import tensorrt_library
 from medptq.engines.proof_network import PROOF_SHAPE, proof_network
 from medptq.engines.protocol import BuildRequest
+from medptq.engines.selection import engine_to_measure_int8
 from medptq.engines.tensorrt import TensorRTEngine
 from medptq.engines.tensorrt_checked_build import WORST_ERROR, build_and_measure
 from medptq.engines.tensorrt_library import (
@@ -142,6 +143,17 @@ def test_a_network_with_norms_pooling_and_skips_is_built_in_int8(tmp_path, monke
     with TensorRTEngine().open(request, tmp_path / "built") as session:
         found = session.run(image(SMALL).to(session.device)).float().cpu()
     assert difference(found, run(quantized, image(SMALL))) < 0.1
+
+
+@on_gpu
+def test_where_int8_is_to_be_measured_it_runs_in_int8(tmp_path, monkeypatch, quantized):
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    onnx.save(quantized, tmp_path / "net.onnx")
+    request = BuildRequest(tmp_path / "net.onnx", "int8", SMALL)
+    engine = engine_to_measure_int8("tensorrt")
+    engine.build(request, tmp_path / "built", Reporter())
+    with engine.open(request, tmp_path / "built") as session:
+        assert session.layer_precisions()["int8"] > 0
 
 
 @pytest.fixture(scope="module")

@@ -117,8 +117,9 @@ AS_IT_IS: tuple[Form, ...] = ("as it is",)
 FORMS: tuple[Form, ...] = ("sums in FP32", "own layer", "scaled sums")
 
 
-def fastest(gpu, seconds=1e9, forms=AS_IT_IS, reporter=None, precision="int8"):
-    return build_fastest(chain(), precision, forms, reporter or Reporter(), seconds, gpu)
+def fastest(gpu, seconds=1e9, forms=AS_IT_IS, reporter=None, precision="int8", **options):
+    reporter = reporter or Reporter()
+    return build_fastest(chain(), precision, forms, reporter, seconds, gpu, **options)
 
 
 def names(tried: tuple[Tried, ...]) -> list[str]:
@@ -201,6 +202,23 @@ def test_it_can_be_cancelled_between_builds():
 def test_the_placements_of_the_chain_are_the_ones_these_tests_are_about():
     found = {placement.name: len(placement.nodes) for placement in placements(chain())}
     assert list(found.values()) == [3, 1]
+
+
+# Where INT8 is to be measured, and not taken for its speed.
+
+
+def test_what_is_measured_in_int8_stays_so_where_fp16_is_faster():
+    gpu = Gpu(SLOWER)
+    plan = fastest(gpu, stays_int8=True)
+    assert plan.engine == b"/a/Conv /b/Conv /c/Conv"
+    assert len(gpu.built) == len(plan.tried) == 1
+
+
+def test_what_cannot_be_built_in_int8_makes_way_for_the_next_form_and_placement():
+    gpu = Gpu(FASTER, frozenset(["/a/Conv"]), "no kernel", wrong=frozenset(["sums in FP32"]))
+    plan = fastest(gpu, forms=FORMS, stays_int8=True)
+    assert plan.engine == b"/c/Conv"
+    assert gpu.forms == ["sums in FP32"] * 2 + ["own layer"] * 2
 
 
 # How normalizations are written.

@@ -10,7 +10,6 @@ from medptq.errors import Cancelled
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
-from medptq.quantization.mixed_precision import spare_the_ends
 from medptq.quantization.recovery.distillation import distil, output_loss
 from medptq.quantization.recovery.recovering import Recovery, simulate_recovered
 from medptq.quantization.scheme import Scheme
@@ -111,18 +110,6 @@ def test_the_loss_counts_outputs_of_one_class_and_of_several():
         wanted = torch.randn(1, classes, 4, 4, 4, generator=torch.Generator().manual_seed(0))
         assert float(output_loss(wanted, wanted)) == pytest.approx(0, abs=1e-6)
         assert float(output_loss(wanted + 0.5 * wanted.square(), wanted)) > 0.01
-
-
-def test_the_ends_have_8_bits(graph, patches):
-    network = simulate(graph, ON_ENGINES, patches[:1])
-    spared = spare_the_ends(network, ON_ENGINES)
-    names = list(network.layers)
-    assert {names[0], names[-1]} <= spared.keys()
-    joining = {layer.name for layer in network.layers.values() if layer.op_type == "Concat"}
-    assert joining
-    assert joining <= spared.keys()
-    assert len(spared) < len(names) / 2 + 1
-    assert {(scheme.name, scheme.signed) for scheme in spared.values()} == {("W8A8", True)}
 
 
 def test_what_was_recovered_runs_as_integers(graph, patches, unseen):

@@ -220,7 +220,7 @@ def test_all_together(request, model, patches, unseen):
     plain = simulate(graph, Scheme(4, 4, observer="max"), patches)
     scheme = Scheme(4, 4, signed=False, fitted_weights=True)
     ways = Recovery(
-        ends=False, clipping=True, rounding_steps=30, biases=True, distillation_steps=0, pieces=64
+        budget=None, clipping=True, rounding_steps=30, biases=True, distillation_steps=0, pieces=64
     )
     recovered = simulate_recovered(graph, scheme, patches, ways)
     assert set(recovered.layers) == set(plain.layers)
@@ -228,7 +228,7 @@ def test_all_together(request, model, patches, unseen):
 
 
 def test_recovery_that_is_left_out_is_not_done(graph, patches):
-    nothing = Recovery(ends=False, balance=False, distillation_steps=0)
+    nothing = Recovery(budget=None, balance=False, distillation_steps=0)
     batch = torch.from_numpy(patches[0])
     found = simulate_recovered(graph, W4A8, patches, nothing).run(batch)
     assert torch.equal(found, simulate(graph, W4A8, patches).run(batch))

@@ -34,7 +34,7 @@ from torch import Tensor
 import medptq
 from medptq.cli.console import Terminal
 from medptq.engines.protocol import BuildRequest
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import engine_to_measure_int8, usable_engines
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import save_graph
 from medptq.graph.loading import load_graph
@@ -134,9 +134,10 @@ def row_of(
         "simulated_to_itself": agreement(few, repeated(graph, batches)),
         "engines": {},
     }
-    for name, engine in usable_engines().items():
-        if "int8" not in engine.availability().precisions:
+    for name, available in usable_engines().items():
+        if "int8" not in available.availability().precisions:
             continue
+        engine = engine_to_measure_int8(name)
         request = BuildRequest(work / "int8.onnx", "int8", network.input_shape)
         engine.build(request, work / name, reporter)
         with engine.open(request, work / name) as session:

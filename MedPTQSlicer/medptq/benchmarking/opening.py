@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from medptq.benchmarking.recipes import FP32, Built, Simulated, Way
 from medptq.benchmarking.subject import Plan
 from medptq.engines.protocol import Session
-from medptq.engines.selection import get_engine
+from medptq.engines.selection import engine_to_measure_int8, get_engine
 from medptq.engines.simulated import SimulatedSession
 from medptq.graph.loading import load_graph
-from medptq.inference.networks import open_network
+from medptq.inference.networks import open_network, request_for
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.calibration import CalibrationPatches
@@ -78,14 +78,16 @@ class Opener:
         return SimulatedSession(network)
 
     def _built(self, way: Built, folder: Path) -> Session:
-        engine = get_engine(way.engine)  # before any work is done for it
+        engine = engine_to_measure_int8(way.engine)  # before any work is done for it
         recipe = replace(way.recipe, patches=self._plan.patches, seed=self._plan.seed)
         quantized = quantize_model(
             *(self._model, self._calibration(recipe), folder / "network"),
             recipe=recipe,
             reporter=self._reporter,
         )
-        return open_network(quantized, engine, "int8", self._reporter)
+        request, built = request_for(quantized, "int8"), folder / "built"
+        engine.build(request, built, self._reporter)  # not by the cache: no one runs it again
+        return engine.open(request, built)
 
     def _calibration(self, recipe: Recipe) -> CalibrationPatches:
         return CalibrationPatches(

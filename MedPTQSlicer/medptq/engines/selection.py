@@ -57,6 +57,18 @@ def get_engine(name: str) -> Engine:
     return engine
 
 
+def engine_to_measure_int8(name: str) -> Engine:
+    """Return the engine of that name, which runs INT8 networks in INT8 even where that is slower.
+
+    It is for what INT8 costs. What it builds must not get into the cache.
+
+    Raises:
+        EngineError: There is none, or it cannot be used here.
+    """
+    engine = get_engine(name)
+    return TensorRTEngine(measures_int8=True) if isinstance(engine, TensorRTEngine) else engine
+
+
 def require_usable(engine: Engine) -> Availability:
     """Return the engine's availability.
 

@@ -15,6 +15,7 @@ import torch
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
+from medptq.engines.tensorrt_checked_build import build_and_measure, build_checked
 from medptq.engines.tensorrt_graph import with_input_shape
 from medptq.engines.tensorrt_library import (
     gpu,
@@ -39,12 +40,15 @@ class TensorRTEngine:
     Args:
         seconds: How long ways to run a network are tried; see
             :func:`medptq.engines.tensorrt_search.build_fastest`.
+        measures_int8: Builds INT8 even where FP16 is faster, and however far from the graph, for
+            that is to be measured. Such builds must not get into the cache.
     """
 
     name = "tensorrt"
 
-    def __init__(self, seconds: float = 300.0) -> None:
+    def __init__(self, seconds: float = 300.0, *, measures_int8: bool = False) -> None:
         self._seconds = seconds
+        self._measures_int8 = measures_int8
 
     def availability(self) -> Availability:
         """Say whether TensorRT is installed and works with the GPU."""
@@ -86,7 +90,11 @@ class TensorRTEngine:
             graph = with_input_shape(loaded, request.input_shape)
             typed = is_strongly_typed(import_tensorrt())
             forms = forms_for(graph, request.precision, typed=typed)
-            plan = build_fastest(graph, request.precision, forms, reporter, self._seconds)
+            plan = build_fastest(
+                *(graph, request.precision, forms, reporter, self._seconds),
+                build_and_measure if self._measures_int8 else build_checked,
+                stays_int8=self._measures_int8,
+            )
         built.write_bytes(plan.to_bytes())
         if request.precision == "int8" and plan.tried[0].placement == "none":
             reporter.warn(

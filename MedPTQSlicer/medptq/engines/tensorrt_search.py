@@ -57,6 +57,8 @@ def build_fastest(
     reporter: Reporter,
     seconds: float,
     build: BuildChecked = build_checked,
+    *,
+    stays_int8: bool = False,
 ) -> Plan:
     """Build the fastest of a graph's ways: forms of its normalizations, and what runs in INT8.
 
@@ -72,6 +74,8 @@ def build_fastest(
         seconds: Time after which no further way is tried. Until one is found, and for INT8 one
             placement, they are regardless.
         build: How one of them is built.
+        stays_int8: Of a Q/DQ graph take the first placement that can be built, however long it
+            runs: for what INT8 costs, not for speed.
 
     Raises:
         EngineError: Nothing could be built that agrees with the graph.
@@ -84,11 +88,14 @@ def build_fastest(
     failed: list[Tried] = []
     failure: Exception | None = None
     found = placements(graph) if precision == "int8" else []
-    least = 2 if found else 1
-    count = least + len(forms) - 1 + len(found)
-    for candidate in reporter.track(
-        _candidates(found, forms, ways), "Timing ways to run the network", total=count
-    ):
+    if found and stays_int8:
+        least, count = 1, len(forms) * len(found)
+        candidates = _until_one_is_built(found, forms, ways)
+    else:
+        least = 2 if found else 1
+        count = least + len(forms) - 1 + len(found)
+        candidates = _candidates(found, forms, ways)
+    for candidate in reporter.track(candidates, "Timing ways to run the network", total=count):
         name = candidate.placement.name
         if len(ways) >= least and time.monotonic() - started > seconds:
             failed.append(Tried(name, None, None, "not tried: the time was up", candidate.form))
@@ -121,6 +128,17 @@ def _candidates(
     if ways:
         form = min(ways, key=lambda way: way.build.milliseconds).form
     yield from (_Candidate(placement, form) for placement in found[1:])
+
+
+def _until_one_is_built(
+    found: Sequence[Placement], forms: Sequence[Form], ways: list[_Way]
+) -> Iterator[_Candidate]:
+    """Yield placements in each form; ``ways`` is what was built so far."""
+    for form in forms:
+        for placement in found:
+            if ways:
+                return
+            yield _Candidate(placement, form)
 
 
 def _measured(ways: list[_Way]) -> Placement | None:

@@ -11,7 +11,7 @@ import torch
 
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
-from medptq.quantization.mixed_precision import spare_the_ends
+from medptq.quantization.mixed_precision import in_8_bits
 from medptq.quantization.recovery.bias_correction import correct_biases
 from medptq.quantization.recovery.clipping import fit_clipping
 from medptq.quantization.recovery.distillation import distil, output_loss
@@ -34,8 +34,9 @@ class Recovery:
     from what they chose.
 
     Attributes:
-        ends: 8 bits for the first and the last layers: see
-            :func:`medptq.quantization.mixed_precision.spare_the_ends`.
+        budget: 8 bits for the first and the last layers, and for others as far as this share of
+            the network's multiplications goes: see
+            :func:`medptq.quantization.mixed_precision.in_8_bits`. None for no layer at all.
         balance: Equalization across layers and SmoothQuant, at the better of some strengths.
         clipping: Ranges by the error of the layers' outputs; for static scales per tensor.
         rounding_steps: Steps of AdaRound for each layer; 0 for none.
@@ -46,7 +47,7 @@ class Recovery:
         seed: Of the choice of pieces, and of the order of patches.
     """
 
-    ends: bool = True
+    budget: float | None = 0.2
     balance: bool = True
     clipping: bool = False
     rounding_steps: int = 0
@@ -81,10 +82,11 @@ def simulate_recovered(
         QuantizationError: As for ``simulate``.
         Cancelled: The user asked to stop.
     """
-    if recovery.ends:
-        names = simulate(model, scheme, patches[:1], reporter=reporter)
-        overrides = {**spare_the_ends(names, scheme), **overrides}
     learning, held_out = _split(patches)
+    if recovery.budget is not None:
+        rough = simulate(model, scheme, patches[:1], reporter=reporter)
+        batch = torch.from_numpy(held_out[0]).to(rough.device)
+        overrides = {**in_8_bits(rough, scheme, batch, recovery.budget, reporter), **overrides}
     network = simulate(model, scheme, patches, overrides=overrides, reporter=reporter)
     if recovery.balance:
         least = _loss(network, held_out, reporter)
