@@ -132,8 +132,12 @@ def test_it_can_be_cancelled(graph, patches):
         in_8_bits(network, W4A4, torch.from_numpy(patches[0]), 0.2, cancelled)
 
 
-@pytest.mark.parametrize(("budget", "some"), [(None, False), (0.0, True)])
-def test_recovery_gives_no_8_bits_without_a_budget(graph, patches, budget, some):
-    recovery = Recovery(budget=budget, balance=False, distillation_steps=0)
-    network = simulate_recovered(graph, W4A4, patches, recovery)
-    assert any(layer.scheme.weight_bits == 8 for layer in network.layers.values()) == some
+def test_recovery_spares_the_ends_of_w4a8_and_more_of_w4a4(graph, patches):
+    def count(scheme, budget):
+        recovery = Recovery(budget=budget, balance=False, distillation_steps=0)
+        layers = simulate_recovered(graph, scheme, patches, recovery).layers.values()
+        return sum(layer.scheme.weight_bits == 8 for layer in layers)
+
+    assert count(W4A4, None) == 0
+    assert count(W4A4, 0.2) > count(W4A4, 0.0) > 0
+    assert count(Scheme(4, 8), 0.2) == count(Scheme(4, 8), 0.0) == count(W4A4, 0.0)

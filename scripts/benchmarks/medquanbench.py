@@ -60,7 +60,7 @@ def targets(tables: Sequence[BenchmarkTable]) -> list[str]:
         "",
         "| Network | W8A8 in an engine | scales per channel | W4A8 recovered | W4A4 adaptive "
         "| W4A4 recovered | share "
-        "| recovered, a fifth in 8 bits | share |",
+        "| recovered, ends and a fifth in 8 bits | share |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     rows = [(table, row) for table in tables for row in table.rows if "fp32" in row.figures]

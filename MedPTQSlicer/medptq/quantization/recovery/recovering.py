@@ -34,8 +34,8 @@ class Recovery:
     from what they chose.
 
     Attributes:
-        budget: 8 bits for the first and the last layers, and for others as far as this share of
-            the network's multiplications goes: see
+        budget: 8 bits for the first and the last layers and, where activations have fewer, for
+            others as far as this share of the network's multiplications goes: see
             :func:`medptq.quantization.mixed_precision.in_8_bits`. None for no layer at all.
         balance: Equalization across layers and SmoothQuant, at the better of some strengths.
         clipping: Ranges by the error of the layers' outputs; for static scales per tensor.
@@ -86,7 +86,9 @@ def simulate_recovered(
     if recovery.budget is not None:
         rough = simulate(model, scheme, patches[:1], reporter=reporter)
         batch = torch.from_numpy(held_out[0]).to(rough.device)
-        overrides = {**in_8_bits(rough, scheme, batch, recovery.budget, reporter), **overrides}
+        # What few bits of the weights alone cost is won back without.
+        budget = recovery.budget if scheme.activation_bits < 8 else 0.0
+        overrides = {**in_8_bits(rough, scheme, batch, budget, reporter), **overrides}
     network = simulate(model, scheme, patches, overrides=overrides, reporter=reporter)
     if recovery.balance:
         least = _loss(network, held_out, reporter)
