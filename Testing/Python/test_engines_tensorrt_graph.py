@@ -173,8 +173,8 @@ def operators(graph: onnx.ModelProto) -> list[str]:
 
 def test_the_choices_grow_and_leave_out_what_tensorrt_cannot_build(quantized):
     found = {placement.name: placement.nodes for placement in placements(quantized)}
-    narrow = found["convolutions of 16 channels and more"]
-    added = found["convolutions and residual additions"]
+    narrow = found["layers of 16 channels and more"]
+    added = found["layers of 16 channels and more, and residual additions"]
     every = found["all that was calibrated"]
     kinds = {node.name: node.op_type for node in quantized.graph.node}
     # Not the first (1 channel), the last (2), nor the one that follows a pooling.
@@ -182,7 +182,31 @@ def test_the_choices_grow_and_leave_out_what_tensorrt_cannot_build(quantized):
     assert narrow < added < every
     assert {kinds[name] for name in added} == {"Conv", "Add"}
     assert {"ConvTranspose", "Concat"} < {kinds[name] for name in every}
-    assert "convolutions of 32 channels and more" not in found  # there is none
+    assert "layers of 32 channels and more" not in found  # there is none
+
+
+class Tokens(torch.nn.Module):
+    """A convolution, and a matrix product of what it finds, both of 16 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv3d(1, 16, 1)
+        self.conv = torch.nn.Conv3d(16, 16, 3, padding=1)
+        self.linear = torch.nn.Linear(16, 16)
+
+    def forward(self, x):
+        x = self.conv(torch.relu(self.first(x)))
+        tokens = self.linear(torch.relu(x.flatten(2).transpose(1, 2)))
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+def test_convolutions_have_a_choice_without_the_products(tmp_path):
+    export(Tokens().eval(), SMALL, tmp_path / "net.onnx")
+    graph = quantized_graph(simplify(onnx.load(tmp_path / "net.onnx"), input_shape=SMALL))
+    kinds = {node.name: node.op_type for node in graph.graph.node}
+    both, convolutions, *_ = placements(graph)
+    assert sorted(kinds[name] for name in both.nodes) == ["Conv", "MatMul"]
+    assert [kinds[name] for name in convolutions.nodes] == ["Conv"]
 
 
 def test_all_that_was_calibrated_is_the_graph_as_it_was(quantized):

@@ -163,6 +163,20 @@ def test_a_placement_that_fails_without_a_name_is_a_row_and_no_failure():
     assert failed.note == "Myelin error from unknown graph"
 
 
+def test_the_profile_of_the_first_placement_that_can_be_built_is_used():
+    class Refusing(Gpu):
+        def __call__(self, graph, precision, form, reporter):
+            if len(in_int8(graph)) == 3:
+                self.built.append((precision, in_int8(graph)))
+                raise RuntimeError("Assertion failed")
+            return super().__call__(graph, precision, form, reporter)
+
+    gpu = Refusing(FASTER)
+    plan = fastest(gpu, 0.0)
+    assert [len(quantized) for _, quantized in gpu.built] == [0, 3, 1]
+    assert plan.engine == b"/c/Conv"
+
+
 def test_after_the_time_is_up_nothing_more_is_built():
     gpu = Gpu(FASTER)
     plan = fastest(gpu, 0.0)

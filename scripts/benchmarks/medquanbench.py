@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import shutil
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ def targets(tables: Sequence[BenchmarkTable]) -> list[str]:
         "scale for each activation, and with one for each of its channels. *W4A8 "
         f"recovered*: at most {_NEAR:.0%} of FP32's. *W4A4 recovered*: at most a third of what "
         "adaptive stratification loses; where that is within the noise of "
-        f"{_NOISE}, there is nothing to be won back.".replace("%", " %"),
+        f"{_NOISE}, there is nothing to be won back. Behind ±: the standard error over the "
+        "scans.".replace("%", " %"),
         "",
         "| Network | W8A8 in an engine | scales per channel | W4A8 recovered | W4A4 adaptive "
         "| W4A4 recovered | share "
@@ -80,16 +82,30 @@ def _against(row: Row) -> str:
         _judged(max(engines), _CLOSE) if engines else NONE,
         _judged(max(by_channel), _CLOSE) if by_channel else NONE,
         _judged(lost["w4a8-recovered"], _NEAR * fp32) if "w4a8-recovered" in lost else NONE,
-        NONE if adaptive is None else f"{adaptive:.4f}",
+        NONE if adaptive is None else f"{adaptive:.4f}{_error(row, 'w4a4-adaptive')}",
     ]
     for key in ("w4a4-recovered", "w4a4-mixed"):
         if adaptive is None or key not in lost:
             cells += [NONE, NONE]
         elif adaptive <= _NOISE:
-            cells += [f"{lost[key]:.4f}", "nothing to win"]
+            cells += [f"{lost[key]:.4f}{_error(row, key)}", "nothing to win"]
         else:
-            cells += [f"{lost[key]:.4f}", _judged(lost[key] / adaptive, _SHARE, 2)]
+            share = _judged(lost[key] / adaptive, _SHARE, 2)
+            cells += [f"{lost[key]:.4f}{_error(row, key)}", share]
     return " | ".join(cells)
+
+
+def _error(row: Row, key: str) -> str:
+    """Return the standard error of a loss, from what each scan lost."""
+    fp32, other = (
+        [_mean_dice(scan) for scan in row.cells[name].result["scans"]] for name in ("fp32", key)
+    )
+    lost = [one - two for one, two in zip(fp32, other, strict=True)]
+    return f" ± {statistics.stdev(lost) / len(lost) ** 0.5:.4f}" if len(lost) > 1 else ""
+
+
+def _mean_dice(scan: dict[str, Any]) -> float:
+    return statistics.fmean(value for value in scan["dice"].values() if value is not None)
 
 
 def _judged(value: float, most: float, digits: int = 4) -> str:

@@ -44,10 +44,15 @@ def placements(model: onnx.ModelProto) -> list[Placement]:
     graph = ir.from_proto(model).graph
     quantized = [node for node in graph if _quantized_inputs(node)]
     choices: tuple[tuple[str, Callable[[ir.Node], bool]], ...] = (
-        ("convolutions of 16 channels and more", lambda node: _is_wide(node, 16)),
-        ("convolutions of 32 channels and more", lambda node: _is_wide(node, 32)),
+        ("layers of 16 channels and more", lambda node: _is_wide(node, 16)),
+        # TensorRT 8.6 builds no matrix product of tokens whose weights are integers.
         (
-            "convolutions and residual additions",
+            "convolutions of 16 channels and more",
+            lambda node: node.op_type == "Conv" and _is_wide(node, 16),
+        ),
+        ("layers of 32 channels and more", lambda node: _is_wide(node, 32)),
+        (
+            "layers of 16 channels and more, and residual additions",
             lambda node: _is_wide(node, 16) or (node.op_type == "Add" and _joins(node)),
         ),
         ("all that was calibrated", lambda _: True),

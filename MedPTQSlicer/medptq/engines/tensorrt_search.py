@@ -62,8 +62,8 @@ def build_fastest(
 ) -> Plan:
     """Build the fastest of a graph's ways: forms of its normalizations, and what runs in INT8.
 
-    Of a Q/DQ graph FP16 throughout comes first, then the first placement; the profiles of both
-    tell layer by layer where INT8 is faster, which is the next that is tried.
+    Of a Q/DQ graph FP16 throughout comes first, then the first placement that can be built; the
+    profiles of both tell layer by layer where INT8 is faster, which is the next that is tried.
 
     Args:
         graph: Its shapes fixed; for INT8 with Q/DQ nodes wherever INT8 can pay.
@@ -120,14 +120,16 @@ def _candidates(
     while rest and not ways:
         yield _Candidate(_NOTHING, rest.pop(0))
     form = ways[0].form if ways else forms[0]
-    yield from (_Candidate(placement, form) for placement in found[:1])
+    before, left = len(ways), list(found)
+    while left and len(ways) == before:
+        yield _Candidate(left.pop(0), form)
     measured = _measured(ways)
     if measured is not None:
         yield _Candidate(measured, form)
     yield from (_Candidate(_NOTHING, other) for other in rest)
     if ways:
         form = min(ways, key=lambda way: way.build.milliseconds).form
-    yield from (_Candidate(placement, form) for placement in found[1:])
+    yield from (_Candidate(placement, form) for placement in left)
 
 
 def _until_one_is_built(
