@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
+from onnx import TensorProto, helper, numpy_helper
 
 from medptq.engines.proof_network import PROOF_SHAPE
 from medptq.graph.executor import GraphExecutor
@@ -72,3 +74,48 @@ def quantized_graph(residual: onnx.ModelProto) -> onnx.ModelProto:
     )
     insert_qdq(model, placement, seen)
     return ir.to_proto(model)
+
+
+WIDTHS = {"/a/Conv": 16, "/b/Conv": 32, "/c/Conv": 64}
+
+
+def chain() -> onnx.ModelProto:
+    """Three quantized convolutions of 16, 32 and 64 channels, each 1x1x1."""
+    nodes, constants = [], []
+    value, channels = "image", 16
+
+    def constant(name: str, array: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    for name, width in WIDTHS.items():
+        scale = constant(f"{name}/scale", np.array(0.1, np.float32))
+        zero = constant(f"{name}/zero", np.array(0, np.int8))
+        weight = constant(f"{name}/w", np.ones((width, channels, 1, 1, 1), np.int8))
+        nodes += [
+            helper.make_node("QuantizeLinear", [value, scale, zero], [f"{name}/q"], f"{name}/Q"),
+            helper.make_node("DequantizeLinear", [f"{name}/q", scale, zero], [f"{name}/x"]),
+            helper.make_node("DequantizeLinear", [weight, scale, zero], [f"{name}/w32"]),
+            helper.make_node("Conv", [f"{name}/x", f"{name}/w32"], [f"{name}/y"], name),
+        ]
+        value, channels = f"{name}/y", width
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, (1, 16, 4, 4, 4))],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, (1, channels, 4, 4, 4))],
+        constants,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def in_int8(graph: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of the convolutions that read what was quantized."""
+    made = {name: node for node in graph.graph.node for name in node.output}
+    return frozenset(
+        node.name
+        for node in graph.graph.node
+        if node.op_type == "Conv"
+        and node.input[0] in made
+        and made[node.input[0]].op_type == "DequantizeLinear"
+    )

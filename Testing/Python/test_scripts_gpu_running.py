@@ -35,17 +35,21 @@ if options.step in ("export", "quantize"):
 elif options.step == "pytorch":
     for way, ms in (("FP32", 8.0), ("TF32", 6.0), ("AMP", 5.0)):
         tell(way=f"PyTorch {way}", batch=1, ms=ms, memory_mb=400.0, error=0.0)
-elif options.step == "tensorrt":
+elif options.step == "build":
+    tell(begun="TensorRT FP32", batch=1)
+    if options.network == "slow":
+        time.sleep(60)
+    time.sleep(0.5)
+    with open(folder.parent / "log", "a") as log:
+        log.write(f"{options.network} built\\n")
+elif options.step == "measure":
     half = dict(ms=2.0, memory_mb=100.0, error=0.01, form="own layer", tried=[])
     tell(begun="TensorRT FP32", batch=1)
     tell(**{**half, "way": "TensorRT FP32", "batch": 1, "ms": 3.0, "refused": "it is off by 2.8%"})
     tell(begun="TensorRT FP16", batch=1)
     tell(**half, way="TensorRT FP16", batch=1)
-elif options.step == "int8":
     tell(begun="TensorRT INT8", batch=1)
-    if options.network == "slow":
-        time.sleep(60)
-    sys.exit("no kernel")
+    tell(way="TensorRT INT8", batch=1, failed="no kernel")
 """
 
 
@@ -68,6 +72,7 @@ def run(tmp_path, monkeypatch):
             "resume": False,
             "timings": None,
             "prepare": 2,
+            "builds": 1,
             "work": tmp_path / "work",
         }
         options = argparse.Namespace(**{**defaults, **others})
@@ -88,10 +93,12 @@ def written(tmp_path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_the_quick_steps_of_all_come_first_and_every_row_is_written(run, tmp_path):
+def test_one_step_of_all_comes_after_the_other_and_every_row_is_written(run, tmp_path):
     report = run("a", "b")
-    wanted = [f"{name} {step}" for step in gpu_running.GPU_STEPS for name in ("a", "b")]
-    assert steps(tmp_path) == wanted
+    assert steps(tmp_path) == [
+        *("a pytorch", "b pytorch", "a build", "a built", "b build", "b built"),
+        *("a measure", "b measure"),
+    ]
     ways = [row["way"] for row in report["networks"]["a"]["ways"]]
     assert ways == [
         *("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
@@ -102,27 +109,39 @@ def test_the_quick_steps_of_all_come_first_and_every_row_is_written(run, tmp_pat
     # Ours, its ratios to TensorRT FP32 and FP16 and to PyTorch FP32, and the memory.
     assert "| a | 1 | 2.00 | FP16, own layer | 1.50 | 1.00 | 4.00 |  | 4.00 |" in text
     assert "TensorRT FP32, *not offered: it is off by 2.8%*" in text
-    assert "its process ended with 1: no kernel" in text
+    assert "*no kernel*" in text
+
+
+def test_networks_are_built_side_by_side_and_timed_one_by_one(run, tmp_path):
+    report = run("a", "b", builds=2)
+    assert sorted(steps(tmp_path)[2:4]) == ["a build", "b build"]
+    assert sorted(steps(tmp_path)[4:6]) == ["a built", "b built"]
+    assert steps(tmp_path)[6:] == ["a measure", "b measure"]
+    assert "2 networks were built at a time" in table(report)
 
 
 def test_what_does_not_end_in_time_is_a_row_and_the_others_are_kept(run):
     report = run("slow", "a", limit=3.0)
-    [row] = [row for row in report["networks"]["slow"]["ways"] if row["way"] == "TensorRT INT8"]
+    [row] = [row for row in report["networks"]["slow"]["ways"] if row.get("unfinished")]
     assert row["failed"] == "not finished within 3 s"
-    assert len(report["networks"]["slow"]["ways"]) == 6
     assert len(report["networks"]["a"]["ways"]) == 6
 
 
+def test_building_leaves_time_to_measure(run, tmp_path):
+    report = run("slow", total=4.0)
+    assert steps(tmp_path) == ["slow pytorch", "slow build", "slow measure"]
+    assert len(report["networks"]["slow"]["ways"]) == 7
+
+
 def test_it_goes_on_where_it_was_stopped(run, tmp_path):
-    run("a", steps=("pytorch", "tensorrt"))
+    run("a", steps=("pytorch",))
     report = run("a", "b", resume=True)
     assert "a pytorch" not in steps(tmp_path)
-    assert "a tensorrt" not in steps(tmp_path)
-    assert [name for name in steps(tmp_path) if name.endswith("int8")] == ["a int8", "b int8"]
+    assert [name for name in steps(tmp_path) if name.endswith("build")] == ["a build", "b build"]
     assert [len(found["ways"]) for found in report["networks"].values()] == [6, 6]
     # What had failed is tried again.
     run("a", resume=True)
-    assert steps(tmp_path) == ["a forms", "a int8"]
+    assert steps(tmp_path) == ["a build", "a built", "a measure"]
 
 
 def test_when_the_time_is_up_what_was_not_run_is_told(run, tmp_path):

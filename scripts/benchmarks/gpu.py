@@ -5,15 +5,16 @@ peaks allow, the engine's size, the device memory, the build's time, the output'
 the layers really run in; for INT8 a row for each placement that was tried. Weights are random,
 which does not change the times. What fails has a row that says why.
 
-The quick rows of all networks come first: PyTorch, then TensorRT in FP32 and FP16, then the other
-forms of the normalizations in FP16, then INT8. Each step of each network has a process of its own,
-and a GPU to itself; graphs are exported and quantized on the CPU meanwhile. Every row is written
-as soon as it is known, and with ``--resume`` those that today's results have are not measured
-again.
+First PyTorch is timed, while graphs are exported and quantized on the CPU; then everything is
+built, FP32, FP16 in each form of the normalizations, and INT8; then what was built is timed. Each
+step of each network has a process of its own, and what is timed a GPU to itself; ``--builds``
+networks are built at a time on each GPU, which takes about a core for each. Every row is
+written as soon as it is known, and with ``--resume`` those that today's results have are not
+measured again, nor is what lies in ``--work`` built again.
 
     python scripts/benchmarks/gpu.py                                  # MedPTQ's seven, then three
     python scripts/benchmarks/gpu.py --networks unet nnunet --batches 1 4 --compile
-    python scripts/benchmarks/gpu.py --gpus 0 1 2 3                   # four at a time
+    python scripts/benchmarks/gpu.py --gpus 0 1 --builds 5            # ten built at a time
     python scripts/benchmarks/gpu.py --total 780 --timings CACHE --resume
 """
 
@@ -24,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import gpu_build
 import gpu_network
 import gpu_prepare
 from gpu_running import GPU_STEPS, PREPARATIONS, Run
@@ -47,6 +49,11 @@ def one_step(options: argparse.Namespace) -> None:
         # Told by a file, as no process waits for this one alone.
         (folder / f"{options.step}.done").touch()
         return
+    if options.step == "build":
+        building = gpu_build.Building(folder, options)
+        for count in options.batches:
+            building.build(count)
+        return
     measuring = gpu_network.Measuring(options.network, folder, options)
     getattr(measuring, options.step)()
 
@@ -56,6 +63,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=list(ARCHITECTURES))
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--gpus", nargs="+", default=["0"], help="each runs a network at a time")
+    parser.add_argument("--builds", type=int, default=1, help="at a time on each GPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--steps", nargs="+", default=GPU_STEPS, choices=GPU_STEPS)
     parser.add_argument("--search-seconds", type=float, default=300, help="for INT8's placements")

@@ -1,7 +1,7 @@
-"""One network on the GPU, in this process: PyTorch, and TensorRT in each precision.
+"""Timing one network on the GPU, in this process: PyTorch, and what TensorRT made of it.
 
-What :mod:`gpu` starts for each step of each network. Each row is told on standard output as soon
-as it is known, so that what was measured before a time limit is kept.
+What :mod:`gpu` starts for each network, one at a time on each GPU. Each row is told on standard
+output as soon as it is known, so that what was measured before a time limit is kept.
 """
 
 from __future__ import annotations
@@ -9,30 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx
+from gpu_build import ENGINES, records
 from gpu_limits import peaks, times_ms
-from gpu_prepare import SHAPE, network, patch, tell
+from gpu_prepare import network, patch, tell, words
 
-import medptq
-from medptq.engines.checked_graph import checked_graph
-from medptq.engines.protocol import BuildRequest, Precision
-from medptq.engines.tensorrt_checked_build import (
-    CheckedBuild,
-    build_and_measure,
-    require_agreement,
-)
-from medptq.engines.tensorrt_graph import with_input_shape
-from medptq.engines.tensorrt_library import import_tensorrt, is_strongly_typed
-from medptq.engines.tensorrt_normalization import Form, forms_for
-from medptq.engines.tensorrt_plan import Plan, Tried
-from medptq.engines.tensorrt_search import build_fastest
+from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
-from medptq.errors import EngineError
 
 RUNS = 50
 SLOWEST = 12
@@ -50,10 +37,8 @@ class Measuring:
         path = folder / ROWS
         self.rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
 
-    def row(
-        self, way: str, batch: int, facts: Callable[[], dict[str, Any]], **known: Any
-    ) -> dict[str, Any]:
-        """Measure a row, tell and return it; what fails is a row that says why."""
+    def row(self, way: str, batch: int, facts: Callable[[], dict[str, Any]], **known: Any) -> None:
+        """Measure a row and tell it; what fails is a row that says why."""
         tell(begun=way, batch=batch)
         try:
             found = facts()
@@ -62,13 +47,6 @@ class Measuring:
         row = {"way": way, "batch": batch, **known, **found}
         self.rows.append(row)
         tell(**row)
-        return row
-
-    def of(self, way: str, batch: int) -> list[dict[str, Any]]:
-        """Return the rows of a way."""
-        return [row for row in self.rows if (row["way"], row["batch"]) == (way, batch)]
-
-    # The steps.
 
     def pytorch(self) -> None:
         """Time the module in FP32, TF32, AMP and, if asked for, compiled."""
@@ -90,7 +68,7 @@ class Measuring:
         for count in self.options.batches:
             image = batch.expand(count, -1, -1, -1, -1).contiguous()
             for title, tf32, amp, compiled in ways:
-                if self.of(title, count):
+                if any((row["way"], row["batch"]) == (title, count) for row in self.rows):
                     continue
                 torch.backends.cudnn.allow_tf32 = tf32
                 torch.backends.cuda.matmul.allow_tf32 = tf32
@@ -112,82 +90,40 @@ class Measuring:
 
                 self.row(title, count, facts)
 
-    def tensorrt(self) -> None:
-        """Measure TensorRT in FP32, and in FP16 with the first form that can be built."""
-        for count in self.options.batches:
-            for precision, way in (("fp32", "TensorRT FP32"), ("fp16", "TensorRT FP16")):
-                if self.of(way, count):
-                    continue
-                for form in self._forms(precision, count):
-                    if "ms" in self._build(precision, count, [form]):
-                        break
+    def measure(self) -> None:
+        """Time what was built, with nothing else on the GPU."""
+        known = {(row["way"], row["batch"], row.get("form")) for row in self.rows}
+        for record in records(self.folder):
+            way, batch, form = record["way"], record["batch"], record["form"]
+            if (way, batch, form) not in known:
+                self.row(way, batch, partial(self._facts, record), form=form)
 
-    def forms(self) -> None:
-        """Measure FP16 with the other forms of the normalizations."""
-        for count in self.options.batches:
-            known = {row["form"] for row in self.of("TensorRT FP16", count)}
-            for form in self._forms("fp16", count):
-                if form not in known:
-                    self._build("fp16", count, [form])
+    def _facts(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return the figures of the fastest engine of a way, and what else was tried."""
+        if "failed" in record:
+            return {"failed": record["failed"]}
+        engines = [tried for tried in record["tried"] if "file" in tried]
+        rest = [tried for tried in record["tried"] if "file" not in tried]
+        timed_ = sorted(
+            ((self._of_engine(tried.pop("file")), tried) for tried in engines),
+            key=lambda way: way[0]["ms"],
+        )
+        found, first = timed_[0]
+        for facts, tried in timed_:
+            tried["milliseconds"] = facts["ms"]  # in place of what was measured beside others
+        told = {key: record[key] for key in ("build_seconds", "refused") if key in record}
+        tried = [*(tried for _, tried in timed_), *rest]
+        return {**found, **told, "form": first["form"], "tried": tried}
 
-    def int8(self) -> None:
-        """Search what to run in INT8, with the form that was fastest in FP16."""
-        for count in self.options.batches:
-            if self.of("TensorRT INT8", count):
-                continue
-            half = [row for row in self.of("TensorRT FP16", count) if "ms" in row]
-            best = [min(half, key=lambda row: row["ms"])["form"]] if half else None
-            self._build("int8", count, best or self._forms("int8", count))
-
-    def _forms(self, precision: Precision, count: int) -> tuple[Form, ...]:
-        """Return the forms to measure."""
-        typed = is_strongly_typed(import_tensorrt())
-        return forms_for(self._graph("fp32", count), precision, typed=typed)
-
-    def _graph(self, precision: Precision, count: int) -> onnx.ModelProto:
-        if precision == "int8":
-            twin = medptq.load_model(self.folder / "int8")
-            path = twin.int8
-        else:
-            path = self.folder / "network.onnx"
-        shape = (count, *SHAPE[1:])
-        return with_input_shape(checked_graph(BuildRequest(path, precision, shape)), shape)
-
-    def _build(self, precision: Precision, count: int, forms: Sequence[Form]) -> dict[str, Any]:
-        def facts() -> dict[str, Any]:
-            seconds = self.options.search_seconds if precision == "int8" else 0.0
-            graph = self._graph(precision, count)
-            return self._in_tensorrt(graph, precision, count, forms, seconds)
-
-        return self.row(f"TensorRT {precision.upper()}", count, facts, form=forms[0])
-
-    def _in_tensorrt(
-        self,
-        graph: onnx.ModelProto,
-        precision: Precision,
-        count: int,
-        forms: Sequence[Form],
-        seconds: float,
-    ) -> dict[str, Any]:
+    def _of_engine(self, name: str) -> dict[str, Any]:
         import torch
 
-        reporter = medptq.Reporter(on_warning=lambda text: tell(warning=text))
-        gate = Gate()
-        found: dict[str, Any] = {}
-        started = time.monotonic()
-        try:
-            plan = build_fastest(graph, precision, forms, reporter, seconds, gate)
-        except EngineError as error:
-            plan = gate.fastest_refused()
-            if plan is None:
-                raise
-            found["refused"] = error.why
-        found["build_seconds"] = time.monotonic() - started
+        plan = Plan((self.folder / ENGINES / name).read_bytes(), ())
         torch.cuda.empty_cache()
         before = used_mb()
         with TensorRTSession(plan) as session:
             image = patch(self.folder).cuda().expand(session.input_shape).contiguous()
-            found |= timed(lambda: session.run(image))
+            found = timed(lambda: session.run(image))
             found["memory_mb"] = used_mb() - before
             reference = torch.load(self.folder / "reference.pt", weights_only=True)
             found["error"] = error_of(session.run(image), reference)
@@ -198,44 +134,9 @@ class Measuring:
                 sorted(layers.items(), key=lambda layer: -layer[1])[:SLOWEST]
             )
             if self.options.inspect:
-                path = self.options.inspect / f"{self.name}-{precision}-{count}.json"
+                path = self.options.inspect / f"{self.name}-{Path(name).stem}.json"
                 path.write_text(session.information(), encoding="utf-8")
-        found["engine_mb"] = len(plan.engine) / 1e6
-        found["form"] = plan.tried[0].form
-        found["tried"] = [vars(way) for way in plan.tried]
-        return found
-
-
-class Gate:
-    """Builds as medptq's TensorRT engine does, but keeps what does not agree, to be shown."""
-
-    def __init__(self) -> None:
-        self.refused: list[tuple[CheckedBuild, Form]] = []
-
-    def __call__(
-        self,
-        graph: onnx.ModelProto,
-        precision: Precision,
-        form: Form,
-        reporter: medptq.Reporter,
-    ) -> CheckedBuild:
-        """Do what ``build_checked`` does."""
-        build = build_and_measure(graph, precision, form, reporter)
-        tell(built=precision, form=form, ms=build.milliseconds, error=build.error)
-        try:
-            require_agreement(build, precision)
-        except EngineError:
-            self.refused.append((build, form))
-            raise
-        return build
-
-    def fastest_refused(self) -> Plan | None:
-        """Return what was the fastest of what does not agree."""
-        if not self.refused:
-            return None
-        build, form = min(self.refused, key=lambda refused: refused[0].milliseconds)
-        tried = Tried("none", build.milliseconds, build.error, "does not agree", form)
-        return Plan(build.engine, (tried,))
+        return {**found, "engine_mb": len(plan.engine) / 1e6}
 
 
 def _exactly(module: Any, batch: Any) -> Any:
@@ -267,8 +168,3 @@ def used_mb() -> float:
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
     return (total - free) / 1e6
-
-
-def words(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:400] if lines else ''}"

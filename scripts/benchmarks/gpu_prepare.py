@@ -28,6 +28,12 @@ def tell(**facts: Any) -> None:
     print("@" + json.dumps(facts), flush=True)
 
 
+def words(error: Exception) -> str:
+    """Return an error's kind and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:400] if lines else ''}"
+
+
 def export(name: str, folder: Path) -> None:
     """Write the network's graph and card, and its output for the patch."""
     import torch

@@ -1,4 +1,8 @@
-"""Which step of which network runs when and on which GPU, for :mod:`gpu`."""
+"""Which step of which network runs when and on which GPU, for :mod:`gpu`.
+
+What is timed has a GPU to itself: first PyTorch, and after all builds what was built. Builds
+run side by side, since they are the CPU's work for the most part.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,17 @@ from gpu_table import table
 from publishing import RESULTS, circumstances, write
 
 PREPARATIONS = ("export", "quantize")
-GPU_STEPS = ("pytorch", "tensorrt", "forms", "int8")
-_NEEDS = {"pytorch": "", "tensorrt": "export", "forms": "export", "int8": "quantize"}
+GPU_STEPS = ("pytorch", "build", "measure")
+_NEEDS = {"pytorch": "", "build": "quantize", "measure": "quantize"}
 _ROWS = {
     "pytorch": ("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
-    "tensorrt": ("TensorRT FP32", "TensorRT FP16"),
-    "int8": ("TensorRT INT8",),
+    "build": ("TensorRT FP32", "TensorRT FP16", "TensorRT INT8"),
+    "measure": ("TensorRT FP32", "TensorRT FP16", "TensorRT INT8"),
 }
 _LEAST_SECONDS = 15.0
 """A step is not begun with less than this left."""
+_TO_MEASURE, _AT_MOST = 0.25, 300.0
+"""Share of the time that is left to measure what was built, and the most seconds that it takes."""
 
 
 class Run:
@@ -41,13 +47,15 @@ class Run:
         self._options = options
         self._command = list(command)
         self._end = time.monotonic() + options.total
+        self._builds_end = self._end - min(_TO_MEASURE * options.total, _AT_MOST)
         self._lock = threading.Lock()
-        self._pending = [(name, step) for step in options.steps for name in options.networks]
+        self._pending: list[tuple[str, str]] = []
         self._failed: set[tuple[str, str]] = set()  # preparations
         self._begun: dict[str, dict[str, Any]] = {}
         facts = circumstances()
         self._report: dict[str, Any] = {
             **facts,
+            "builds_at_a_time": options.builds,
             "had_timings": bool(options.timings and options.timings.exists()),
             "networks": {name: {"ways": [], "warnings": []} for name in options.networks},
         }
@@ -57,11 +65,20 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Measure everything there is time for; return the report."""
         options = self._options
-        needed = [step for step in PREPARATIONS if step in {_NEEDS[step] for step in options.steps}]
-        with ThreadPoolExecutor(len(options.gpus) + options.prepare) as pool:
-            parts = [pool.submit(self._serve, gpu) for gpu in options.gpus]
-            for step in needed:
-                parts += [pool.submit(self._prepare, name, step) for name in options.networks]
+        prepared = PREPARATIONS if "build" in options.steps else ()
+        with ThreadPoolExecutor(options.prepare) as preparing:
+            parts = [
+                preparing.submit(self._prepare, name, step)
+                for step in prepared
+                for name in options.networks
+            ]
+            for step in options.steps:
+                self._pending = [(name, step) for name in options.networks]
+                gpus = options.gpus * (options.builds if step == "build" else 1)
+                with ThreadPoolExecutor(len(gpus)) as pool:
+                    served = [pool.submit(self._serve, gpu) for gpu in gpus]
+                for part in served:
+                    part.result()
             for part in parts:
                 part.result()
         self._write()
@@ -91,16 +108,19 @@ class Run:
 
     def _serve(self, gpu: str) -> None:
         """Run one step after the other on a GPU, until none is left or the time is up."""
-        while (left := self._end - time.monotonic()) > _LEAST_SECONDS:
+        while True:
             with self._lock:
                 if not self._pending:
                     return
+                step = self._pending[0][1]
+                left = (self._builds_end if step == "build" else self._end) - time.monotonic()
+                if left <= _LEAST_SECONDS:
+                    return
                 place = next((n for n, task in enumerate(self._pending) if self._ready(*task)), -1)
-                task = self._pending.pop(place) if place >= 0 else None
-            if task is None:
+                name = self._pending.pop(place)[0] if place >= 0 else ""
+            if not name:
                 time.sleep(0.2)
                 continue
-            name, step = task
             if self._is_known(name, step):
                 continue
             print(f"{time.strftime('%H:%M:%S')} {name}, {step}, on GPU {gpu}", flush=True)

@@ -28,7 +28,13 @@ def table(report: dict[str, Any]) -> str:
         "the same run. *Error*: root mean square of the output's difference from PyTorch FP32, as "
         "a share of the output's own. *Layers*: convolutions and matrix products by what they "
         "read, as TensorRT's inspector tells."
-        + (" Builds had TensorRT's timings of earlier ones." if report["had_timings"] else ""),
+        + (" Builds had TensorRT's timings of earlier ones." if report["had_timings"] else "")
+        + (
+            f" {report['builds_at_a_time']} networks were built at a time on a GPU, and timed "
+            "afterwards, one by one."
+            if report["builds_at_a_time"] > 1
+            else ""
+        ),
         "",
         *_of_ours(report),
         "",

@@ -1,0 +1,125 @@
+"""What gpu.py makes of what was built, with a builder that stands for TensorRT and a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
+
+import gpu_build
+import gpu_network
+
+from medptq.engines.tensorrt_checked_build import CheckedBuild
+from tensorrt_networks import chain, in_int8
+
+FORMS = ("sums in FP32", "own layer")
+
+
+class Builder:
+    """Builds anything in the time that its precision, form and quantized layers take."""
+
+    def __init__(self, **errors: float) -> None:
+        self.errors = errors  # of outputs, by precision
+        self.built: list[tuple[str, str, int]] = []
+
+    def __call__(self, graph, precision, form, _) -> CheckedBuild:
+        count = len(in_int8(graph))
+        self.built.append((precision, form, count))
+        if precision in self.errors and self.errors[precision] == float("inf"):
+            raise RuntimeError("no kernel")
+        milliseconds = {"fp32": 9.0, "fp16": 5.0, "int8": 4.0}[precision] - 0.1 * count
+        milliseconds += 0.5 * (form == "sums in FP32")
+        engine = f"{precision} {form} {count}".encode()
+        return CheckedBuild(engine, milliseconds, self.errors.get(precision, 0.001), {})
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    def forms(_, precision, __):
+        return ("written out",) if precision == "fp32" else FORMS
+
+    monkeypatch.setattr(gpu_build.Building, "_forms", forms)
+    monkeypatch.setattr(gpu_build.Building, "_graph", lambda *_: chain())
+
+    def run(builder: Builder) -> list[dict]:
+        monkeypatch.setattr(gpu_build, "build_and_measure", builder)
+        options = argparse.Namespace(search_seconds=100.0)
+        gpu_build.Building(tmp_path, options).build(1)
+        return gpu_build.records(tmp_path)
+
+    return run
+
+
+def test_every_engine_is_kept_with_what_it_is(build, tmp_path):
+    found = build(Builder())
+    assert [(record["way"], record["form"]) for record in found] == [
+        ("TensorRT FP32", "written out"),
+        *(("TensorRT FP16", form) for form in FORMS),
+        ("TensorRT INT8", "own layer"),  # the form that was faster in FP16
+    ]
+    for record in found:
+        for tried in record["tried"]:
+            engine = (tmp_path / gpu_build.ENGINES / tried["file"]).read_text(encoding="utf-8")
+            assert tried["form"] in engine
+    [*_, int8] = found
+    engines = {tried["file"] for record in found for tried in record["tried"]}
+    assert len(engines) == 3 + len(int8["tried"])
+    assert [tried["placement"] == "none" for tried in int8["tried"]].count(True) == 1
+
+
+def test_what_was_built_is_not_built_again(build):
+    before = build(Builder())
+    builder = Builder()
+    assert build(builder) == before
+    assert builder.built == []
+
+
+def test_what_does_not_agree_is_kept_to_be_shown(build):
+    [_, *half, _] = build(Builder(fp16=0.5))
+    for record in half:
+        [tried] = record["tried"]
+        assert "differs" in record["refused"]
+        assert tried["note"] == "does not agree"
+        assert tried["file"]
+
+
+def test_what_cannot_be_built_is_told(build):
+    [failed, *others] = build(Builder(fp32=float("inf")))
+    assert failed["failed"] == "RuntimeError: no kernel"
+    assert failed["tried"] == []
+    assert len(others) == 3
+
+
+def test_what_was_built_is_timed_anew_and_the_fastest_is_the_row(build, tmp_path, monkeypatch):
+    build(Builder())
+    times = {"int8 own layer 3": 6.0, "int8 own layer 1": 2.0}  # not as beside the other builds
+
+    def of_engine(self, name):
+        engine = (self.folder / gpu_build.ENGINES / name).read_text(encoding="utf-8")
+        return {"ms": times.get(engine, 5.0), "engine_mb": len(engine)}
+
+    monkeypatch.setattr(gpu_network.Measuring, "_of_engine", of_engine)
+    measuring = gpu_network.Measuring("net", tmp_path, argparse.Namespace())
+    measuring.measure()
+    assert [row["way"] for row in measuring.rows] == [
+        *("TensorRT FP32", "TensorRT FP16", "TensorRT FP16", "TensorRT INT8"),
+    ]
+    [*_, int8] = measuring.rows
+    assert int8["ms"] == 2.0
+    assert [tried["milliseconds"] for tried in int8["tried"]] == [2.0, 5.0, 6.0]
+    assert int8["tried"][0]["placement"] == "layers of 32 channels and more"
+
+
+def test_a_row_that_is_known_is_not_measured_again(build, tmp_path, monkeypatch):
+    build(Builder(int8=float("inf"), fp16=float("inf")))
+    rows = [{"way": "TensorRT FP32", "batch": 1, "form": "written out", "ms": 1.0}]
+    (tmp_path / gpu_network.ROWS).write_text(json.dumps(rows), encoding="utf-8")
+    monkeypatch.delattr(gpu_network.Measuring, "_of_engine")
+    measuring = gpu_network.Measuring("net", tmp_path, argparse.Namespace())
+    measuring.measure()
+    assert [row.get("failed") for row in measuring.rows] == [None, *["RuntimeError: no kernel"] * 3]
