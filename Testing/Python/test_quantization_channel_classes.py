@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 import torch
 from onnx import numpy_helper
 
@@ -12,19 +11,7 @@ from medptq.graph.simplify import simplify
 from medptq.quantization.recovery.channel_classes import channel_classes
 from medptq.quantization.recovery.equalization import equalize
 from quantization_helpers import export, greatest_difference
-from small_networks import one_thread
-from trained_network import images
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def unseen():
-    return [images(1, 9000 + n)[0] for n in range(4)]
+from trained_network import on_one_thread, unseen  # noqa: F401 - fixtures
 
 
 def _classes(module, tmp_path):

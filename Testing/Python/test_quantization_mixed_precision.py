@@ -8,7 +8,6 @@ from torch import nn
 
 from medptq.errors import Cancelled
 from medptq.graph.loading import load_graph
-from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
 from medptq.quantization.mixed_precision import in_8_bits
 from medptq.quantization.recovery.distillation import output_loss
@@ -16,28 +15,10 @@ from medptq.quantization.recovery.recovering import Recovery, simulate_recovered
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.simulating import simulate
 from quantization_helpers import export
-from small_networks import one_thread
-from trained_network import SIZE, images, trained, write
+from trained_network import graph, on_one_thread, patches  # noqa: F401 - fixtures
 
 W4A4 = Scheme(4, 4, signed=False, fitted_weights=True)
 ON_ENGINES = Scheme(4, 4, signed=False, fitted_weights=True, placing="openvino")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    model = write(trained(), tmp_path_factory.mktemp("trained") / "net.onnx")
-    return simplify(model, input_shape=(1, 1, SIZE, SIZE, SIZE))
-
-
-@pytest.fixture(scope="module")
-def patches():
-    return [images(1, 5000 + n)[0].numpy() for n in range(4)]
 
 
 def chosen(graph, patches, budget, scheme=W4A4):

@@ -22,38 +22,20 @@ from medptq.quantization.simulation.edges import with_edges
 from medptq.quantization.simulation.network import SimulatedNetwork
 from medptq.quantization.simulation.simulating import simulate
 from quantization_helpers import greatest_difference
-from small_networks import one_thread
-from trained_network import SIZE, Hybrid, images, trained, write
+from trained_network import (  # noqa: F401 - fixtures
+    SIZE,
+    Hybrid,
+    graph,
+    images,
+    on_one_thread,
+    patches,
+    trained,
+    unseen,
+    write,
+)
 
 W4A8 = Scheme(4, 8)
 W4A4 = Scheme(4, 4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def network():
-    return trained()
-
-
-@pytest.fixture(scope="module")
-def graph(network, tmp_path_factory):
-    model = write(network, tmp_path_factory.mktemp("trained") / "net.onnx")
-    return simplify(model, input_shape=(1, 1, SIZE, SIZE, SIZE))
-
-
-@pytest.fixture(scope="module")
-def patches():
-    return [images(1, 5000 + n)[0].numpy() for n in range(4)]
-
-
-@pytest.fixture(scope="module")
-def unseen():
-    return [images(1, 9000 + n)[0] for n in range(4)]
 
 
 def _error(network, batches, reference=None):
@@ -92,15 +74,15 @@ def _with_outliers(network: Hybrid) -> Hybrid:
 
 
 @pytest.fixture(scope="module")
-def uneven(network, tmp_path_factory):
-    model = write(_with_outliers(network), tmp_path_factory.mktemp("uneven") / "net.onnx")
+def uneven(tmp_path_factory):
+    model = write(_with_outliers(trained()), tmp_path_factory.mktemp("uneven") / "net.onnx")
     return simplify(model, input_shape=(1, 1, SIZE, SIZE, SIZE))
 
 
-def test_the_network_learned_something(network):
+def test_the_network_learned_something():
     image, label = images(4, 7)
     with torch.no_grad():
-        assert float((network(image).argmax(1) == label).float().mean()) > 0.85
+        assert float((trained()(image).argmax(1) == label).float().mean()) > 0.85
 
 
 @pytest.mark.parametrize(("scheme", "at_most"), [(W4A8, 0.6), (Scheme(4, 4, signed=False), 0.95)])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d, cross_entropy
 
+from medptq.graph.simplify import simplify
 from quantization_helpers import export
+from small_networks import one_thread
 
 SIZE = 16
 CLASSES = 3
@@ -59,8 +65,8 @@ def images(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return labels.float() + 0.6 * noise, labels[:, 0]
 
 
-def trained(seed: int = 0, steps: int = 150) -> Hybrid:
-    """Return the network, trained for some seconds."""
+@functools.cache
+def _weights(seed: int, steps: int) -> dict[str, Tensor]:
     torch.manual_seed(seed)
     network = Hybrid()
     optimizer = torch.optim.Adam(network.parameters(), 4e-3)
@@ -71,9 +77,45 @@ def trained(seed: int = 0, steps: int = 150) -> Hybrid:
         cross_entropy(network(image), label).backward()
         optimizer.step()
         schedule.step()
+    return network.state_dict()
+
+
+def trained(seed: int = 0, steps: int = 150) -> Hybrid:
+    """Return the network, trained for some seconds; the same each time."""
+    network = Hybrid()
+    network.load_state_dict(_weights(seed, steps))
     return network.eval()
 
 
 def write(network: nn.Module, path: Path) -> onnx.ModelProto:
     """Write the network as ONNX and return it."""
     return export(network, (1, 1, SIZE, SIZE, SIZE), path)
+
+
+# Fixtures, for test files to import.
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_one_thread() -> Iterator[None]:
+    """Whatever the number of cores, the same sums."""
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """The network as it is quantized."""
+    model = write(trained(), tmp_path_factory.mktemp("trained") / "net.onnx")
+    return simplify(model, input_shape=(1, 1, SIZE, SIZE, SIZE))
+
+
+@pytest.fixture(scope="module")
+def patches() -> list[np.ndarray]:
+    """What it is calibrated on."""
+    return [images(1, 5000 + n)[0].numpy() for n in range(4)]
+
+
+@pytest.fixture(scope="module")
+def unseen() -> list[Tensor]:
+    """What it was not."""
+    return [images(1, 9000 + n)[0] for n in range(4)]
