@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def build(tmp_path, monkeypatch):
         gpu_build.Building(tmp_path, options).build(1)
         return gpu_build.records(tmp_path)
 
+    run.folder = tmp_path
     return run
 
 
@@ -72,11 +74,51 @@ def test_every_engine_is_kept_with_what_it_is(build, tmp_path):
     assert [tried["placement"] == "none" for tried in int8["tried"]].count(True) == 1
 
 
-def test_what_was_built_is_not_built_again(build):
+def test_what_was_built_or_measured_is_not_built_again(build, tmp_path):
     before = build(Builder())
     builder = Builder()
     assert build(builder) == before
     assert builder.built == []
+    # On another machine, which has the rows alone.
+    (tmp_path / gpu_build.ROWS).write_text(json.dumps(before[:-1]), encoding="utf-8")
+    for path in (tmp_path / gpu_build.ENGINES).iterdir():
+        path.unlink()
+    [int8] = build(builder)
+    assert int8["way"] == "TensorRT INT8"
+    assert {form for _, form, _ in builder.built} == {"own layer"}
+
+
+def test_what_failed_is_tried_again(build):
+    build(Builder(fp16=float("inf")))
+    builder = Builder()
+    found = build(builder)
+    assert [precision for precision, _, _ in builder.built[:2]] == ["fp16", "fp16"]
+    assert not any("failed" in record for record in found)
+
+
+def test_a_search_that_is_killed_leaves_what_it_had_built(build):
+    class Killed(Builder):
+        def __call__(self, graph, precision, form, reporter):
+            if precision == "int8" and len(self.built) > 4:
+                raise KeyboardInterrupt
+            return super().__call__(graph, precision, form, reporter)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(Killed())
+    [*_, int8] = gpu_build.records(build.folder)
+    assert (int8["unfinished"], len(int8["tried"])) == (True, 2)
+    [*_, int8] = build(Builder())
+    assert "unfinished" not in int8, "it was searched again"
+
+
+def test_two_that_take_as_long_keep_their_own_engines(build):
+    class Even(Builder):
+        def __call__(self, *arguments):
+            return replace(super().__call__(*arguments), milliseconds=4.0)
+
+    [*_, int8] = build(Even())
+    files = [tried["file"] for tried in int8["tried"]]
+    assert len(set(files)) == len(files) > 2
 
 
 def test_what_does_not_agree_is_kept_to_be_shown(build):

@@ -28,10 +28,15 @@ def tell(**facts):
     print("@" + json.dumps(facts), flush=True)
 with open(folder.parent / "log", "a") as log:
     log.write(f"{options.network} {options.step}\\n")
-if options.step in ("export", "quantize"):
+if options.step == "export":
     if options.network == "broken":
         sys.exit("it cannot be written")
-    (folder / f"{options.step}.done").touch()
+    time.sleep(0.3)
+    (folder / "export.done").touch()
+elif options.step == "quantize":
+    if not (folder / "export.done").exists():
+        sys.exit("there is no network")
+    (folder / "quantize.done").touch()
 elif options.step == "pytorch":
     for way, ms in (("FP32", 8.0), ("TF32", 6.0), ("AMP", 5.0)):
         tell(way=f"PyTorch {way}", batch=1, ms=ms, memory_mb=400.0, error=0.0)
@@ -39,7 +44,10 @@ elif options.step == "build":
     tell(begun="TensorRT FP32", batch=1)
     if options.network == "slow":
         time.sleep(60)
-    time.sleep(0.5)
+    for _ in range(100 if options.network.startswith("waits") else 0):
+        if (folder.parent / "log").read_text().count(" build\\n") == 2:
+            break
+        time.sleep(0.1)
     with open(folder.parent / "log", "a") as log:
         log.write(f"{options.network} built\\n")
 elif options.step == "measure":
@@ -71,7 +79,7 @@ def run(tmp_path, monkeypatch):
             "total": 100.0,
             "resume": False,
             "timings": None,
-            "prepare": 2,
+            "prepare": 4,
             "builds": 1,
             "work": tmp_path / "work",
         }
@@ -113,10 +121,10 @@ def test_one_step_of_all_comes_after_the_other_and_every_row_is_written(run, tmp
 
 
 def test_networks_are_built_side_by_side_and_timed_one_by_one(run, tmp_path):
-    report = run("a", "b", builds=2)
-    assert sorted(steps(tmp_path)[2:4]) == ["a build", "b build"]
-    assert sorted(steps(tmp_path)[4:6]) == ["a built", "b built"]
-    assert steps(tmp_path)[6:] == ["a measure", "b measure"]
+    report = run("waits", "waits-too", builds=2)
+    assert sorted(steps(tmp_path)[2:4]) == ["waits build", "waits-too build"]
+    assert sorted(steps(tmp_path)[4:6]) == ["waits built", "waits-too built"]
+    assert steps(tmp_path)[6:] == ["waits measure", "waits-too measure"]
     assert "2 networks were built at a time" in table(report)
 
 
@@ -128,9 +136,16 @@ def test_what_does_not_end_in_time_is_a_row_and_the_others_are_kept(run):
 
 
 def test_building_leaves_time_to_measure(run, tmp_path):
-    report = run("slow", total=4.0)
+    report = run("slow", total=8.0)
     assert steps(tmp_path) == ["slow pytorch", "slow build", "slow measure"]
     assert len(report["networks"]["slow"]["ways"]) == 7
+
+
+def test_what_was_built_can_be_measured_later(run, tmp_path):
+    run("a", steps=("build",))
+    report = run("a", "never-built", steps=("measure",))
+    assert steps(tmp_path) == ["a measure", "never-built measure"]
+    assert len(report["networks"]["a"]["ways"]) == 3
 
 
 def test_it_goes_on_where_it_was_stopped(run, tmp_path):

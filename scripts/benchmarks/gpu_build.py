@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import onnx
 from gpu_prepare import SHAPE, tell, words
 
 import medptq
+from medptq.artifacts import atomic_file, write_json
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.protocol import BuildRequest, Precision
 from medptq.engines.tensorrt_checked_build import (
@@ -32,12 +33,17 @@ from medptq.engines.tensorrt_plan import Tried
 from medptq.engines.tensorrt_search import build_fastest
 from medptq.errors import EngineError
 
+ROWS = "rows.json"
+"""The file in a network's folder that holds its rows of before."""
 ENGINES = "engines"
 """The folder in a network's folder for what was built: an engine each, and a file that tells."""
 
 
+_ORDER = {"fp32": 0, "fp16": 1, "int8": 2}
+
+
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Return what was built of a network, in the order in which it was.
+    """Return what was built of a network: FP32 first, then FP16, then INT8.
 
     Args:
         folder: The network's.
@@ -47,7 +53,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 class Building:
-    """Builds a network; what was built before is not built again.
+    """Builds a network; what was built or measured before is not built again.
 
     Args:
         folder: The network's.
@@ -57,7 +63,13 @@ class Building:
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._folder = folder
         self._seconds = options.search_seconds
-        self._records = records(folder)
+        rows = folder / ROWS
+        measured = json.loads(rows.read_text(encoding="utf-8")) if rows.exists() else []
+        self._known = [
+            row
+            for row in (*measured, *records(folder))
+            if "form" in row and "failed" not in row and "unfinished" not in row
+        ]
         (folder / ENGINES).mkdir(exist_ok=True)
 
     def build(self, count: int) -> None:
@@ -66,18 +78,16 @@ class Building:
         Args:
             count: The batch.
         """
-        self._build("fp32", count, self._forms("fp32", count)[:1], 0.0)
-        for form in self._forms("fp16", count):
-            self._build("fp16", count, [form], 0.0)
-        half = [
-            (tried["milliseconds"], record["form"])
-            for record in self._records
-            if (record["way"], record["batch"]) == ("TensorRT FP16", count)
-            for tried in record["tried"]
-            if "refused" not in record and tried["milliseconds"] is not None
-        ]
-        forms = [min(half)[1]] if half else self._forms("int8", count)
-        self._build("int8", count, forms, self._seconds)
+        self._build("fp32", count, self._forms("fp32", count)[:1], 0)
+        forms = self._forms("fp16", count)
+        for place, form in enumerate(forms):
+            self._build("fp16", count, [form], place)
+        half = {
+            row["form"]: min(way["milliseconds"] for way in row["tried"] if way["milliseconds"])
+            for row in self._known
+            if (row["way"], row["batch"]) == ("TensorRT FP16", count) and "refused" not in row
+        }
+        self._build("int8", count, [min(half, key=half.__getitem__)] if half else forms, 0)
 
     def _forms(self, precision: Precision, count: int) -> tuple[Form, ...]:
         typed = is_strongly_typed(import_tensorrt())
@@ -91,57 +101,61 @@ class Building:
         shape = (count, *SHAPE[1:])
         return with_input_shape(checked_graph(BuildRequest(path, precision, shape)), shape)
 
-    def _build(
-        self, precision: Precision, count: int, forms: Sequence[Form], seconds: float
-    ) -> None:
-        way = f"TensorRT {precision.upper()}"
-        known = {(row["way"], row["batch"], row["form"]) for row in self._records}
-        if (way, count, forms[0]) in known:
+    def _build(self, precision: Precision, count: int, forms: Sequence[Form], place: int) -> None:
+        way, form = f"TensorRT {precision.upper()}", forms[0]
+        known = {(row["way"], row["batch"], row["form"]) for row in self._known}
+        if (way, count, form) in known:
             return
         tell(begun=way, batch=count)
-        record: dict[str, Any] = {"way": way, "batch": count, "form": forms[0]}
+        record: dict[str, Any] = {"way": way, "batch": count, "form": form}
+        path = self._folder / ENGINES / f"{count:03d}-{_ORDER[precision]}-{place}.json"
+
+        def so_far(built: list[dict[str, Any]]) -> None:
+            note = "the search was cut off"
+            tried = [{**one, "placement": note if precision == "int8" else "none"} for one in built]
+            write_record(path, {**record, "tried": tried, "unfinished": True})
+
         reporter = medptq.Reporter(on_warning=lambda text: tell(warning=text))
-        gate = Gate()
+        gate = Gate(path, so_far)
         started = time.monotonic()
         try:
             graph = self._graph(precision, count)
+            seconds = self._seconds if precision == "int8" else 0.0
             plan = build_fastest(graph, precision, forms, reporter, seconds, gate)
-            record["tried"] = [self._kept(tried, gate) for tried in plan.tried]
+            record["tried"] = [gate.with_file(vars(tried)) for tried in plan.tried]
         except Exception as error:
-            record["tried"] = self._refused(gate)
+            # The fastest of what does not agree is shown all the same.
+            refused = min(gate.built, key=lambda one: one["milliseconds"], default=None)
             why = error.why if isinstance(error, EngineError) else words(error)
-            record["refused" if record["tried"] else "failed"] = why
+            record["tried"] = [{**refused, "note": "does not agree"}] if refused else []
+            record["refused" if refused else "failed"] = why
         record["build_seconds"] = time.monotonic() - started
-        self._records.append(record)
-        path = self._folder / ENGINES / f"{len(self._records):02d}.json"
-        path.write_text(json.dumps(record), encoding="utf-8")
+        write_record(path, record)
+        if "failed" not in record:
+            self._known.append(record)
 
-    def _refused(self, gate: Gate) -> list[dict[str, Any]]:
-        """Keep the fastest of what does not agree, to be shown."""
-        if not gate.refused:
-            return []
-        build, form = min(gate.refused, key=lambda refused: refused[0].milliseconds)
-        tried = Tried("none", build.milliseconds, build.error, "does not agree", form)
-        return [self._kept(tried, gate)]
 
-    def _kept(self, tried: Tried, gate: Gate) -> dict[str, Any]:
-        """Write the engine of something that was tried, if there is one."""
-        facts: dict[str, Any] = vars(tried).copy()
-        for build, form in (*gate.passed, *gate.refused):
-            if (build.milliseconds, form) == (tried.milliseconds, tried.form):
-                folder = self._folder / ENGINES
-                path = folder / f"{len(list(folder.glob('*.engine'))):02d}.engine"
-                path.write_bytes(build.engine)
-                facts["file"] = path.name
-        return facts
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write what is known of a build, whole or not at all: the process may be killed."""
+    with atomic_file(path, overwrite=True) as part:
+        write_json(part, record)
 
 
 class Gate:
-    """Builds as medptq's TensorRT engine does, and keeps what was built."""
+    """Builds as medptq's TensorRT engine does, and writes what was built at once.
 
-    def __init__(self) -> None:
-        self.passed: list[tuple[CheckedBuild, Form]] = []
-        self.refused: list[tuple[CheckedBuild, Form]] = []
+    Args:
+        record: The path of the build's record; the engines' begin like it.
+        so_far: Called after each build with all of them.
+
+    Attributes:
+        built: What was built, as :class:`Tried` tells it, with the engine's file.
+    """
+
+    def __init__(self, record: Path, so_far: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._record = record
+        self._so_far = so_far
+        self.built: list[dict[str, Any]] = []
 
     def __call__(
         self,
@@ -153,10 +167,19 @@ class Gate:
         """Do what ``build_checked`` does."""
         build = build_and_measure(graph, precision, form, reporter)
         tell(built=precision, form=form, ms=build.milliseconds, error=build.error)
-        try:
-            require_agreement(build, precision)
-        except EngineError:
-            self.refused.append((build, form))
-            raise
-        self.passed.append((build, form))
+        path = self._record.with_name(f"{self._record.stem}-{len(self.built)}.engine")
+        path.write_bytes(build.engine)
+        tried = Tried("none", build.milliseconds, build.error, "", form)
+        self.built.append({**vars(tried), "file": path.name})
+        self._so_far(self.built)
+        require_agreement(build, precision)
         return build
+
+    def with_file(self, tried: dict[str, Any]) -> dict[str, Any]:
+        """Return what was tried with the engine's file, if there is one."""
+        for one in self.built:
+            same = all(one[key] == tried[key] for key in ("milliseconds", "error", "form"))
+            if same and not one.get("taken"):
+                one["taken"] = True  # two may have taken as long
+                return {**tried, "file": one["file"]}
+        return dict(tried)

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpu_build import ENGINES, records
+from gpu_build import ENGINES, ROWS, records
 from gpu_limits import peaks, times_ms
 from gpu_prepare import network, patch, tell, words
 
@@ -23,8 +23,6 @@ from medptq.engines.tensorrt_session import TensorRTSession
 
 RUNS = 50
 SLOWEST = 12
-ROWS = "rows.json"
-"""The file in a network's folder that holds its rows of before."""
 
 
 class Measuring:
@@ -102,18 +100,25 @@ class Measuring:
         """Return the figures of the fastest engine of a way, and what else was tried."""
         if "failed" in record:
             return {"failed": record["failed"]}
-        engines = [tried for tried in record["tried"] if "file" in tried]
-        rest = [tried for tried in record["tried"] if "file" not in tried]
-        timed_ = sorted(
-            ((self._of_engine(tried.pop("file")), tried) for tried in engines),
-            key=lambda way: way[0]["ms"],
-        )
-        found, first = timed_[0]
-        for facts, tried in timed_:
-            tried["milliseconds"] = facts["ms"]  # in place of what was measured beside others
-        told = {key: record[key] for key in ("build_seconds", "refused") if key in record}
-        tried = [*(tried for _, tried in timed_), *rest]
-        return {**found, **told, "form": first["form"], "tried": tried}
+        found, rest = [], []
+        for tried in record["tried"]:
+            file = tried.pop("file", None)
+            if file is None:
+                rest.append(tried)
+                continue
+            try:
+                facts = self._of_engine(file)
+            except Exception as error:
+                rest.append({**tried, "milliseconds": None, "note": words(error)})
+            else:  # in place of what was measured beside other builds
+                found.append((facts, {**tried, "milliseconds": facts["ms"]}))
+        if not found:
+            return {"failed": rest[0]["note"]}
+        found.sort(key=lambda way: way[0]["ms"])
+        kept = ("build_seconds", "refused", "unfinished")
+        told = {key: record[key] for key in kept if key in record}
+        form = found[0][1]["form"]
+        return {**found[0][0], **told, "form": form, "tried": [*(t for _, t in found), *rest]}
 
     def _of_engine(self, name: str) -> dict[str, Any]:
         import torch

@@ -6,6 +6,7 @@ Made on the CPU, while the GPUs are busy with others, in a folder of the network
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def patch(folder: Path) -> Any:
     import SimpleITK as sitk
     import torch
 
-    write_ct(folder / "patch.nii", (PATCH,) * 3, 2)
-    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "patch.nii"))).astype(np.float32)
+    path = folder / f"patch-{os.getpid()}.nii"  # several processes make it at once
+    write_ct(path, (PATCH,) * 3, 2)
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32)
+    path.unlink()
     return torch.from_numpy(np.clip((voxels + 175) / 425, 0, 1))[None, None]

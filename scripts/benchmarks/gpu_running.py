@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpu_network import ROWS
+from gpu_build import ROWS
 from gpu_table import table
 from publishing import RESULTS, circumstances, write
 
 PREPARATIONS = ("export", "quantize")
 GPU_STEPS = ("pytorch", "build", "measure")
-_NEEDS = {"pytorch": "", "build": "quantize", "measure": "quantize"}
+_NEEDS = {"pytorch": "", "build": "quantize", "measure": ""}
 _ROWS = {
     "pytorch": ("PyTorch FP32", "PyTorch TF32", "PyTorch AMP"),
     "build": ("TensorRT FP32", "TensorRT FP16", "TensorRT INT8"),
@@ -47,10 +47,11 @@ class Run:
         self._options = options
         self._command = list(command)
         self._end = time.monotonic() + options.total
-        self._builds_end = self._end - min(_TO_MEASURE * options.total, _AT_MOST)
+        reserved = min(_TO_MEASURE * options.total, _AT_MOST)
+        self._builds_end = self._end - (reserved if "measure" in options.steps else 0.0)
         self._lock = threading.Lock()
         self._pending: list[tuple[str, str]] = []
-        self._failed: set[tuple[str, str]] = set()  # preparations
+        self._failed: set[str] = set()  # what could not be prepared
         self._begun: dict[str, dict[str, Any]] = {}
         facts = circumstances()
         self._report: dict[str, Any] = {
@@ -65,13 +66,9 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Measure everything there is time for; return the report."""
         options = self._options
-        prepared = PREPARATIONS if "build" in options.steps else ()
+        prepared = options.networks if "build" in options.steps else ()
         with ThreadPoolExecutor(options.prepare) as preparing:
-            parts = [
-                preparing.submit(self._prepare, name, step)
-                for step in prepared
-                for name in options.networks
-            ]
+            parts = [preparing.submit(self._prepare, name) for name in prepared]
             for step in options.steps:
                 self._pending = [(name, step) for name in options.networks]
                 gpus = options.gpus * (options.builds if step == "build" else 1)
@@ -96,15 +93,16 @@ class Run:
             if name in self._options.networks
         }
 
-    def _prepare(self, name: str, step: str) -> None:
-        """Export or quantize a network on the CPU, unless that has been done."""
-        is_done = (self._options.work / name / f"{step}.done").exists()
-        if is_done or self._end - time.monotonic() < _LEAST_SECONDS:
-            return
-        failure = self._in_a_process(name, step, "", float("inf"))
-        if failure:
-            with self._lock:
-                self._failed.add((name, step))
+    def _prepare(self, name: str) -> None:
+        """Export and quantize a network on the CPU, unless that has been done."""
+        for step in PREPARATIONS:
+            is_done = (self._options.work / name / f"{step}.done").exists()
+            if is_done or self._end - time.monotonic() < _LEAST_SECONDS:
+                continue
+            if self._in_a_process(name, step, "", float("inf")):
+                with self._lock:
+                    self._failed.add(name)
+                return
 
     def _serve(self, gpu: str) -> None:
         """Run one step after the other on a GPU, until none is left or the time is up."""
@@ -139,7 +137,7 @@ class Run:
         return (
             not needed
             or (self._options.work / name / f"{needed}.done").exists()
-            or any((name, failed) in self._failed for failed in PREPARATIONS)
+            or name in self._failed
         )
 
     def _in_a_process(self, name: str, step: str, gpu: str, seconds: float) -> str:
@@ -173,6 +171,9 @@ class Run:
             is_late = not timer.is_alive()
             timer.cancel()
             if not code:
+                if gpu:
+                    with self._lock:
+                        self._begun.pop(name, None)
                 return ""
             complaints.seek(0)
             said = [text.strip() for text in complaints if text.strip()]
@@ -219,4 +220,5 @@ class Run:
 
 
 def _is_worth_keeping(row: dict[str, Any]) -> bool:
-    return "failed" not in row and (row["way"].startswith("PyTorch") or "form" in row)
+    is_whole = "failed" not in row and "unfinished" not in row
+    return is_whole and (row["way"].startswith("PyTorch") or "form" in row)

@@ -63,7 +63,7 @@ class Figures:
     def ran(self) -> str:
         """What ran it, and in which precisions, for a person to read.
 
-        An engine that found INT8 no faster may have built a quantized network in another one.
+        What an engine cannot run in INT8 of a quantized network runs in another one.
         """
         name, _, version = self.engine.partition(" ")
         if name in ("pytorch", "simulated"):

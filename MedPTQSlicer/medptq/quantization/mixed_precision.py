@@ -36,7 +36,8 @@ def in_8_bits(
     each of its multiplications, as long as they fit in.
 
     Args:
-        network: The network with all layers as the scheme says.
+        network: The network with all layers as the scheme says; a rough calibration will do, as
+            it only serves to rank them.
         scheme: How they are quantized.
         batch: What the loss is measured on: float32 [1, C, D, H, W], on the network's device.
         budget: Share of the network's multiplications that the layers beside the ends may have.
@@ -52,7 +53,8 @@ def in_8_bits(
     multiplications = _multiplications(network, batch)
     losses = _losses(network, batch, reporter) if budget > 0 else {}
     left = budget * sum(multiplications.values())
-    order = sorted(losses.keys() - spared, key=lambda name: -losses[name] / multiplications[name])
+    others = [name for name in network.layers if name in losses and name not in spared]
+    order = sorted(others, key=lambda name: -losses[name] / multiplications[name])
     for name in order:
         if multiplications[name] <= left:
             spared.add(name)
