@@ -38,7 +38,6 @@ ROWS = "rows.json"
 ENGINES = "engines"
 """The folder in a network's folder for what was built: an engine each, and a file that tells."""
 
-
 _ORDER = {"fp32": 0, "fp16": 1, "int8": 2}
 
 
@@ -146,7 +145,7 @@ class Gate:
 
     Args:
         record: The path of the build's record; the engines' begin like it.
-        so_far: Called after each build with all of them.
+        so_far: Called after each build that agrees with all of those.
 
     Attributes:
         built: What was built, as :class:`Tried` tells it, with the engine's file.
@@ -156,6 +155,7 @@ class Gate:
         self._record = record
         self._so_far = so_far
         self.built: list[dict[str, Any]] = []
+        self._agreeing: list[dict[str, Any]] = []
 
     def __call__(
         self,
@@ -170,9 +170,11 @@ class Gate:
         path = self._record.with_name(f"{self._record.stem}-{len(self.built)}.engine")
         path.write_bytes(build.engine)
         tried = Tried("none", build.milliseconds, build.error, "", form)
-        self.built.append({**vars(tried), "file": path.name})
-        self._so_far(self.built)
+        one = {**vars(tried), "file": path.name}
+        self.built.append(one)
         require_agreement(build, precision)
+        self._agreeing.append(one)
+        self._so_far(self._agreeing)
         return build
 
     def with_file(self, tried: dict[str, Any]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _without_scans(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _footer(tables: Sequence[BenchmarkTable]) -> str:
+def _footer(tables: Sequence[BenchmarkTable], note: str) -> str:
     """Say where, when and by what the cells were measured."""
     runs = [
         figures.run for table in tables for row in table.rows for figures in row.figures.values()
@@ -141,7 +141,8 @@ def _footer(tables: Sequence[BenchmarkTable]) -> str:
         f"{machines}; medptq {medptq.__version__}, torch {torch}. Measured from {dates[0]} to "
         f"{dates[-1]} by `medptq benchmark NETWORK --data DATA --folder SCANS --output DIR "
         "--recipes ...`, several at a time; tables by `python scripts/benchmarks/medquanbench.py "
-        "--output DIR`. Bold: not reached.\n"
+        f"--output DIR`. Bold: not reached. {note}".rstrip()
+        + "\n"
     )
 
 
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--recipes", nargs="+", metavar="NAME", default=())
     parser.add_argument("--networks", nargs="+", metavar="NAME", default=())
+    parser.add_argument("--note", default="", help="what a reader of the cells must know")
     options = parser.parse_args()
     if options.trained is not None:
         if options.data is None:
@@ -166,7 +168,7 @@ def main() -> None:
         json.dumps(_without_scans(options.output), indent=1) + "\n", encoding="utf-8"
     )
     text = (options.output / "benchmark.md").read_text(encoding="utf-8").rstrip("\n")
-    text = "\n".join([text, "", *targets(tables), _footer(tables)])
+    text = "\n".join([text, "", *targets(tables), _footer(tables, options.note)])
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     print("\n".join(targets(tables)))
 

@@ -42,7 +42,7 @@ def table(report: dict[str, Any]) -> str:
             f"| {network['device']} |"
         )
     versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    command = "python scripts/train.py --data DATA --output trained"
+    command = "python scripts/train_network.py NAME --data DATA --output trained --seconds S"
     return "\n".join(text) + f"\n\n{versions}. {report['date']}, `{command}`.\n"
 
 

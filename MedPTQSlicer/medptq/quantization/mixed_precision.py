@@ -12,6 +12,7 @@ from torch import Tensor
 from medptq.progress import Reporter
 from medptq.quantization.recovery.distillation import output_loss
 from medptq.quantization.scheme import Scheme
+from medptq.quantization.simulation.granularity import CONVOLUTIONS
 from medptq.quantization.simulation.layer import SimulatedLayer
 from medptq.quantization.simulation.network import SimulatedNetwork
 
@@ -50,15 +51,15 @@ def in_8_bits(
         Cancelled: The user asked to stop.
     """
     spared = _ends(network)
-    multiplications = _multiplications(network, batch)
-    losses = _losses(network, batch, reporter) if budget > 0 else {}
-    left = budget * sum(multiplications.values())
-    others = [name for name in network.layers if name in losses and name not in spared]
-    order = sorted(others, key=lambda name: -losses[name] / multiplications[name])
-    for name in order:
-        if multiplications[name] <= left:
-            spared.add(name)
-            left -= multiplications[name]
+    if budget > 0:
+        multiplications = _multiplications(network, batch)
+        losses = _losses(network, batch, reporter)
+        left = budget * sum(multiplications.values())
+        others = [name for name in network.layers if name not in spared]
+        for name in sorted(others, key=lambda name: -losses[name] / multiplications[name]):
+            if multiplications[name] <= left:
+                spared.add(name)
+                left -= multiplications[name]
     more = replace(scheme, weight_bits=8, activation_bits=8, signed=True)
     return {name: more for name in network.layers if name in spared}
 
@@ -105,7 +106,7 @@ def _multiplications_of(layer: SimulatedLayer, shapes: Mapping[str, torch.Size])
     read, made = shapes[layer.edges[0].value], shapes[layer.output]
     if layer.op_type in _JOINING:
         return 0
-    if layer.weight is None or layer.op_type not in ("Conv", "ConvTranspose"):
+    if layer.weight is None or layer.op_type not in CONVOLUTIONS:
         return math.prod(made) * read[-1]
     # Each value that is made, or read if it is transposed, is multiplied with one kernel.
     return math.prod(made if layer.op_type == "Conv" else read) * layer.weight.full[0].numel()
