@@ -283,9 +283,14 @@ def test_what_cannot_be_run_is_told_and_the_others_go_on(place, tmp_path):
     assert done.measured == 2
     assert [(failure.network, failure.recipe) for failure in done.failures] == [("one", missing)]
     assert said[0].startswith(f"one was not tested by {missing}: ")
-    assert missing in (tmp_path / "benchmark.json").read_text("utf-8") or missing not in (
-        done.tables[0].rows[0].figures
-    )
+    assert missing not in done.tables[0].rows[0].figures
+
+
+def test_where_nothing_can_be_run_the_reason_is_the_error(place, tmp_path):
+    missing = next(name for name in RECIPES if name not in recipes_here())
+    with pytest.raises(EngineError) as caught:
+        _run(place, tmp_path, _networks(place)[:1], recipes=[missing], limit=1)
+    assert caught.value.code == "engine.unavailable"
 
 
 def test_nothing_to_make_a_table_of_is_an_error(tmp_path):

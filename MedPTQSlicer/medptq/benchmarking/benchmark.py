@@ -78,6 +78,7 @@ def benchmark(
         ModelError: A network cannot be used.
         QuantizationError: A recipe is not known.
         EngineError: Dask is not installed, or its scheduler does not answer.
+        MedPTQError: No cell could be measured; it is the reason of the first.
         OutputError: The folder cannot be written, or holds no cell.
         Cancelled: The user asked to stop; cells that were finished stay.
 
@@ -110,11 +111,13 @@ def benchmark(
         failures = fill(outcomes, store, reporter)
         measured = len(tasks) - len(failures)
     tables = tables_of(store.cells(reporter))
+    if not tables and failures:
+        raise failures[0].error
     if not tables:
         raise OutputError(
             "no-cells",
             "There is nothing to make a table of",
-            why=str(failures[0].error).rstrip(".") if failures else f"{place} holds no results yet",
+            why=f"{place} holds no results yet",
             todo="Give networks and a data set",
         )
     write_tables(tables, place)
