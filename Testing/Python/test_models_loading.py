@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
-import json
-import subprocess
-import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +10,14 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
-from torch import nn
 
 from medptq.artifacts import sha256_of
 from medptq.errors import ModelError
-from medptq.models import catalogue
-from medptq.models.card import EXAMPLE
-from medptq.models.export import export_onnx
 from medptq.models.loading import load_model
 from medptq.progress import Progress, Reporter
+from model_files import PATCH, network, save_onnx, save_torchscript, write_card
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
-PATCH = (16, 16, 16)
 
 
 @pytest.fixture(autouse=True)
@@ -37,26 +26,6 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MEDPTQ_MIRROR", raising=False)
     return tmp_path / "cache" / "medptq-networks"
-
-
-def network(classes: int = 2, stride: int = 1) -> nn.Module:
-    return nn.Sequential(nn.Conv3d(1, 4, 3, stride, 1), nn.ReLU(), nn.Conv3d(4, classes, 1))
-
-
-def save_onnx(module: nn.Module, path: Path, shape: tuple[int, ...] = PATCH) -> Path:
-    d, h, w = shape
-    export_onnx(module, (1, 1, d, h, w), path, Reporter())
-    return path
-
-
-def save_torchscript(module: nn.Module, path: Path) -> Path:
-    torch.jit.trace(module.eval(), torch.zeros(1, 1, *PATCH)).save(path)
-    return path
-
-
-def write_card(path: Path, **changes: Any) -> None:
-    card = copy.deepcopy(dict(EXAMPLE)) | {"input": {"patch_size": list(PATCH)}} | changes
-    path.write_text(json.dumps(card), encoding="utf-8")
 
 
 def two_labels() -> list[dict[str, Any]]:
@@ -276,94 +245,3 @@ def test_a_name_that_is_nothing_is_answered_with_what_would_be(
         load_model(name)
 
     assert caught.value.code == code
-
-
-def test_a_card_can_only_crop_to_the_catalogue(tmp_path: Path) -> None:
-    path = save_onnx(network(), tmp_path / "net.onnx")
-    crop = {"step": "crop_to_model", "model": "../other", "margin": 0.1}
-    write_card(tmp_path / "net.json", preprocessing=[crop])
-
-    with pytest.raises(ModelError, match="not in the catalogue"):
-        load_model(path)
-
-
-@pytest.fixture
-def small_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A catalogue of three small networks, whose files lie in a mirror; yields its folder."""
-    mirror, folder = tmp_path / "mirror", tmp_path / "catalogue"
-    mirror.mkdir()
-    folder.mkdir()
-    weights = save_torchscript(network(), tmp_path / "weights")
-    graph = save_onnx(network(), mirror / "net.onnx")
-    with zipfile.ZipFile(mirror / "net-1.0-py3-none-any.whl", "w") as archive:
-        archive.write(weights, "data/net.pt")
-    wheel = {
-        "kind": "pypi",
-        "package": "net",
-        "version": "1.0",
-        "file": "net-1.0-py3-none-any.whl",
-        "sha256": sha256_of(mirror / "net-1.0-py3-none-any.whl"),
-        "size_mb": 0.1,
-        "member": "data/net.pt",
-        "member_sha256": sha256_of(weights),
-    }
-    url = {
-        "kind": "url",
-        "url": "https://127.0.0.1:1/net.onnx",
-        "sha256": sha256_of(graph),
-        "size_mb": 0.1,
-    }
-    crop = {"step": "crop_to_model", "model": "locator", "margin": 0.1}
-    for name, preprocessing, stored, role, download in (
-        ("net", [crop], "torchscript", "model", wheel),
-        ("locator", [], "onnx", "locator", url),
-    ):
-        write_card(
-            folder / f"{name}.json",
-            id=name,
-            preprocessing=preprocessing,
-            format=stored,
-            role=role,
-            download=download,
-        )
-    monkeypatch.setattr(catalogue, "_FOLDER", folder)
-    monkeypatch.setenv("MEDPTQ_MIRROR", str(mirror))
-    catalogue._all_entries.cache_clear()
-    yield folder
-    catalogue._all_entries.cache_clear()
-
-
-def test_a_catalogue_model_is_fetched_with_its_locator_and_then_at_hand(
-    small_catalogue: Path, networks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = load_model("net")
-
-    assert model.id == "net"
-    assert model.onnx.is_file()
-    assert [path.name.split("-")[0] for path in sorted(networks.iterdir())] == ["locator", "net"]
-
-    # Without the mirror, a network or the heavy imports, in a process of its own.
-    monkeypatch.delenv("MEDPTQ_MIRROR")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    code = (
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from medptq.models import catalogue, loading\n"
-        f"catalogue._FOLDER = Path({str(small_catalogue)!r})\n"
-        f"assert str(loading.load_model('net').onnx) == {str(model.onnx)!r}\n"
-        "assert not {'torch', 'monai', 'onnx'} & sys.modules.keys()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_swapped_member_is_refused(small_catalogue: Path, networks: Path) -> None:
-    path = small_catalogue / "net.json"
-    content = json.loads(path.read_text())
-    content["download"]["member_sha256"] = hashlib.sha256(b"other").hexdigest()
-    path.write_text(json.dumps(content))
-
-    with pytest.raises(ModelError) as caught:
-        load_model("net")
-
-    assert caught.value.code == "model.checksum"
-    assert list(networks.iterdir()) == []
