@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 from medptq.evaluate import formats
 from medptq.models.segmentation_model import Label
@@ -121,11 +122,19 @@ def shareText(share: float) -> str:
     return "100 %" if share == 1 else f"{min(share * 100, 99.99):.2f} %"
 
 
-def agreementText(agreement: float | None) -> str:
-    """Return how well INT8 agreed with FP32 at calibration, to end a sentence with."""
-    if agreement is None:
+def agreementText(agreement: Mapping[str, Any]) -> str:
+    """Return how well INT8 agreed with FP32 at calibration, to end a sentence with.
+
+    Args:
+        agreement: ``agreement_with_fp32`` as the worker answers it; ``""`` is returned if it was
+            not measured. Older networks lack the structure that is least alike.
+    """
+    if "voxels_equal" not in agreement:
         return ""
-    return f"it finds the same as FP32 in {shareText(agreement)} of the voxels"
+    text = f"it finds the same as FP32 in {shareText(agreement['voxels_equal'])} of the voxels"
+    if least := agreement.get("least_alike"):
+        text += f"; least alike is {least['name']} (Dice {formats.share(least['dice'])})"
+    return text
 
 
 def _origin(model: ModelState) -> str:
@@ -154,7 +163,7 @@ def _int8(int8: Int8State | None) -> str:
     if int8 is None:
         return "INT8: not calibrated yet."
     scans = "1 scan" if int8.scans == 1 else f"{int8.scans} scans"
-    agreement = agreementText(int8.agreement)
+    agreement = escape(agreementText(int8.agreement))
     return (
         f"INT8: calibrated on {scans}, {formats.moment(int8.created[:10])}"
         f"{'; ' + agreement if agreement else ''}."

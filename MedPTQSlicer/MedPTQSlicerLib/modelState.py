@@ -17,15 +17,15 @@ class Int8State:
     Attributes:
         created: When it was made, ISO 8601.
         scans: How many scans it was calibrated on.
-        agreement: Share of voxels on which it found the same as FP32 in calibration, from 0 to 1,
-            or None if that was not measured.
+        agreement: How well it agreed with FP32 in calibration, as the worker's method ``models``
+            tells it in ``agreement_with_fp32``.
         isReady: Whether an engine is built for this machine; otherwise the first use builds it.
         sizeMb: The network's file, in MB.
     """
 
     created: str
     scans: int
-    agreement: float | None
+    agreement: Mapping[str, Any]
     isReady: bool
     sizeMb: float
 
@@ -126,7 +126,7 @@ def modelStateOf(row: Mapping[str, Any]) -> ModelState:
         else Int8State(
             created=int8["created"],
             scans=int8["scans"],
-            agreement=int8["agreement_with_fp32"].get("voxels_equal"),
+            agreement=int8["agreement_with_fp32"],
             isReady=int8["ready"],
             sizeMb=int8["mb"],
         ),

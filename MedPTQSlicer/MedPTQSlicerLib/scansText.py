@@ -63,7 +63,7 @@ def calibratedText(answer: Mapping[str, Any], seconds: float) -> str:
         seconds: How long it took.
     """
     of = f"{count(answer['scans'], 'scan')} ({count(answer['patches'], 'patch', 'patches')})"
-    agreement = agreementText(answer["agreement_with_fp32"].get("voxels_equal"))
+    agreement = agreementText(answer["agreement_with_fp32"])
     sizes = f"{sizeText(answer['fp32_mb'])} became {sizeText(answer['int8_mb'])}"
     first = f"Calibrated on {of} in {durationText(seconds)}: {sizes}."
     return f"{first} In INT8 {agreement}." if agreement else first

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from medptq.artifacts import folder_size, remove_folder
 from medptq.engines.built import graphs_built_here, remove_builds_of
@@ -43,8 +43,8 @@ class TwinState:
         folder: Where.
         created: When it was made, as ISO 8601.
         scans: How many scans it was calibrated on.
-        agreement_with_fp32: How well it agreed with FP32 at calibration: ``patches``,
-            ``voxels_equal`` and ``relative_output_error``.
+        agreement_with_fp32: How well it agreed with FP32 at calibration, as its manifest has it:
+            ``patches``, ``voxels_equal``, ``dice``, ``least_alike`` and more.
         ready: Whether it is built for this machine, so that it starts without building.
         size_bytes: Of its files.
     """
@@ -52,7 +52,7 @@ class TwinState:
     folder: Path
     created: str
     scans: int
-    agreement_with_fp32: Mapping[str, float]
+    agreement_with_fp32: Mapping[str, Any]
     ready: bool
     size_bytes: int
 

@@ -165,4 +165,6 @@ def test_the_agreement_is_of_what_was_held_out(model, scans, tmp_path):
     twin = _quantized(model, scans, Recipe(patches=3), tmp_path / "twin")
     agreement = twin.manifest["agreement_with_fp32"]
     assert (agreement["held_out"], agreement["patches"]) == (True, 3)
-    assert 0.9 < agreement["dice"] <= 1.0
+    least = agreement["least_alike"]
+    assert least["name"] in [label.name for label in model.labels]
+    assert 0.9 < least["dice"] <= agreement["dice"] <= 1.0

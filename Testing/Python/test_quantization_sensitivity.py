@@ -103,6 +103,7 @@ def test_dice_is_the_mean_over_the_structures_that_either_found():
     tally.add(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 1, 0]))
     tally.add(torch.tensor([0, 0]), torch.tensor([0, 4]))
     assert tally.voxels_equal == pytest.approx(4 / 6)
+    assert tally.structures == {1: 1.0, 2: 0.0, 4: 0.0}
     assert tally.dice == pytest.approx((1 + 0 + 0) / 3)
     empty = LabelTally()
     empty.add(torch.tensor([0, 0]), torch.tensor([0, 0]))

@@ -159,7 +159,9 @@ def test_calibrate_cancel_calibrate_segment(
     panel.click("calibrateStart")
     panel.until(lambda: panel.model_state() == "INT8, not built here yet")
     assert ui.calibrateResult.text.startswith("Calibrated on 2 scans (4 patches) in ")
+    assert "; least alike is " in ui.calibrateResult.text
     assert "calibrated on 2 scans" in ui.modelDetails.text
+    assert "; least alike is " in ui.modelDetails.text
     assert panel.boxes() == []  # the user is looking at it
 
     panel.click("segmentApply")

@@ -121,6 +121,7 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     if options.auto:
         return quantize_automatically(options, reporter)
     from medptq import api
+    from medptq.evaluate.formats import share
     from medptq.quantization.recipe import Recipe
 
     recipe = Recipe(options.observer, options.percentile, options.patches, options.seed)
@@ -139,9 +140,11 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
         f"{answer['output']}: calibrated on {answer['patches']} patches of "
         f"{answer['scans']} scans; {answer['fp32_mb']:.1f} MB became {answer['int8_mb']:.1f} MB; "
         f"on {agreement['patches']} {which} {agreement['voxels_equal']:.2%} of the voxels "
-        "are labelled as in FP32."
+        "are labelled as in FP32"
     )
-    return Outcome(answer, [shown])
+    if least := agreement["least_alike"]:
+        shown += f", and {least['name']} is the least alike (Dice {share(least['dice'])})"
+    return Outcome(answer, [f"{shown}."])
 
 
 def _segment(options: argparse.Namespace, reporter: Reporter) -> Outcome:

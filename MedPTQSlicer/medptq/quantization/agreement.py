@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +18,14 @@ class Agreement:
         dice: Mean Dice coefficient of the labels but the background, over those that either
             network found anywhere; 1 if neither found any.
         output_error: Root of the output's squared error, relative to the output.
+        structures: The Dice coefficient of each label but the background that either network
+            found anywhere.
     """
 
     voxels_equal: float
     dice: float
     output_error: float
+    structures: Mapping[int, float]
 
 
 class LabelTally:
@@ -50,10 +54,14 @@ class LabelTally:
     @property
     def dice(self) -> float:
         """As in :class:`Agreement`."""
-        seen = self._either > 0
-        seen[0] = False
-        dice = 2 * self._both[seen].double() / self._either[seen]
-        return float(dice.mean()) if len(dice) else 1.0
+        found = self.structures.values()
+        return sum(found) / len(found) if found else 1.0
+
+    @property
+    def structures(self) -> dict[int, float]:
+        """As in :class:`Agreement`."""
+        counts = enumerate(zip(self._both.tolist(), self._either.tolist(), strict=True))
+        return {label: 2 * both / either for label, (both, either) in counts if label and either}
 
 
 class Tally:
@@ -75,6 +83,7 @@ class Tally:
             voxels_equal=self._labels.voxels_equal,
             dice=self._labels.dice,
             output_error=(self._error / self._energy) ** 0.5 if self._energy else 0.0,
+            structures=self._labels.structures,
         )
 
 

@@ -8,6 +8,7 @@ import importlib.metadata
 import itertools
 import math
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from medptq.graph.external_data import save_graph
 from medptq.graph.loading import load_graph
 from medptq.graph.simplify import simplify
 from medptq.models.card import card_of
-from medptq.models.segmentation_model import SegmentationModel
+from medptq.models.segmentation_model import Label, SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.agreement import Tally
 from medptq.quantization.calibration import CalibrationPatches, calibrate
@@ -62,8 +63,8 @@ def quantize_model(
 
     The manifest names the tool's versions, the recipe, the scale of each activation, the digests
     of scans and patches, the rewritten layers, how far INT8 agreed with FP32 on patches that
-    calibration did not see (if the scans have more than it saw), and the SHA-256 of each file. It
-    names no scan.
+    calibration did not see (if the scans have more than it saw) and in which structure the least,
+    and the SHA-256 of each file. It names no scan.
 
     Args:
         model: The network.
@@ -88,7 +89,7 @@ def quantize_model(
         onnx.checker.check_model(made.graph)
         _write_graph(made.graph, folder / INT8)
         digests = patches.scan_digests
-        agreement = _agreement(fp32, made.graph, patches, reporter)
+        agreement = _agreement(fp32, made.graph, patches, model.labels, reporter)
         write_json(folder / CARD, card_of(model))
         manifest = {
             "format": FORMAT,
@@ -186,6 +187,7 @@ def _agreement(
     fp32: onnx.ModelProto,
     int8: onnx.ModelProto,
     patches: CalibrationPatches,
+    labels: Sequence[Label],
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Run both graphs in PyTorch on patches that were held out: does INT8 still say the same?
@@ -210,7 +212,19 @@ def _agreement(
         "voxels_equal": found.voxels_equal,
         "dice": found.dice,
         "relative_output_error": found.output_error,
+        "least_alike": _least_alike(found.structures, labels),
     }
+
+
+def _least_alike(
+    structures: Mapping[int, float], labels: Sequence[Label]
+) -> dict[str, str | float] | None:
+    """Return the structure that INT8 finds least like FP32: a mean hides a small one."""
+    if not structures:
+        return None
+    value = min(structures, key=structures.__getitem__)
+    names = {label.value: label.name for label in labels}
+    return {"name": names.get(value, str(value)), "dice": structures[value]}
 
 
 def _write_graph(model: onnx.ModelProto, path: Path) -> None:
