@@ -108,6 +108,8 @@ def test_auto_takes_the_cheapest_that_passes_and_says_what_it_tried(work, capsys
     [chosen] = [trial for trial in search["trials"] if trial["chosen"]]
     assert chosen["passed"]
     assert chosen["dice"] >= 0.9
+    assert trials["FP32"]["least_alike"]["dice"] == 1.0
+    assert chosen["least_alike"]["dice"] <= chosen["dice"]
     assert Recipe.from_json(chosen["recipe"]) == made.recipe
     assert chosen["megabytes"] == pytest.approx(made.int8.stat().st_size / 1e6)
     # Calibrated on the other scans.
@@ -193,7 +195,7 @@ def test_losses_are_never_said_to_be_none_unless_they_are():
 
 
 def trial(milliseconds: float, megabytes: float) -> Trial:
-    return Trial("", Recipe(), 1.0, 1.0, milliseconds, megabytes, passed=True)
+    return Trial("", Recipe(), 1.0, 1.0, None, milliseconds, megabytes, passed=True)
 
 
 def test_cost_is_time_and_then_size():

@@ -47,7 +47,7 @@ def measure_sensitivity(options: argparse.Namespace, reporter: Reporter) -> Outc
 def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     """Do what ``medptq quantize --auto`` asks for."""
     from medptq import studies
-    from medptq.evaluate.formats import milliseconds, share
+    from medptq.evaluate.formats import NONE, milliseconds, share
     from medptq.quantization.recipe import Recipe
 
     made = studies.auto_quantize(
@@ -61,13 +61,15 @@ def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> O
     )
     answer = answers.quantize_answer(made)
     search = answer["search"]
-    table = Table("tried", "Dice with FP32", "one patch", "MB", "")
+    table = Table("tried", "Dice with FP32", "least alike", "one patch", "MB", "")
     for trial in search["trials"]:
         measured = "passed" if trial["passed"] else "too far from FP32"
         verdict = "no cheaper" if trial["dice"] is None else measured
+        least = trial["least_alike"]
         table.add_row(
             trial["name"],
             share(trial["dice"]),
+            f"{least['name']}, {share(least['dice'])}" if least else NONE,
             milliseconds(trial["milliseconds"]),
             f"{trial['megabytes']:.1f}",
             "chosen" if trial["chosen"] else "" if trial["recipe"] is None else verdict,

@@ -29,7 +29,7 @@ from medptq.inference.choosing import choose
 from medptq.inference.networks import Network, graph_of, open_network
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization.agreement import LabelTally, labels_of
+from medptq.quantization.agreement import LabelTally, labels_of, least_alike
 from medptq.quantization.calibration import KeptPatches
 from medptq.quantization.quantized_model import QuantizedModel
 from medptq.quantization.quantizing import quantize_model
@@ -176,7 +176,7 @@ class RecipeSearch:
         made = self._quantize(recipe, self._patches.beside(self._checked[:1], most=1))
         trial = self._measure(made, "int8", name_of(recipe), recipe)
         _remove(made)
-        return replace(trial, dice=None, voxels_equal=None, passed=False)
+        return replace(trial, dice=None, voxels_equal=None, least_alike=None, passed=False)
 
     def _quantize(self, recipe: Recipe, patches: KeptPatches) -> QuantizedModel:
         self._made += 1
@@ -232,6 +232,7 @@ class RecipeSearch:
             recipe=recipe,
             dice=tally.dice,
             voxels_equal=tally.voxels_equal,
+            least_alike=least_alike(tally.structures, self._model.labels),
             milliseconds=latency.min,
             megabytes=graph_of(network, precision).stat().st_size / 1e6,
             passed=tally.dice >= self._least,

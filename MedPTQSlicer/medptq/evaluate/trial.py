@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ class Trial:
             scans that it was not calibrated on; None if it is no cheaper than another that
             loses less, and so was not measured.
         voxels_equal: Share of their voxels that are labelled as in FP32, likewise.
+        least_alike: The ``name`` of the structure that agrees least, and its ``dice``; None where
+            none was found, or nothing measured.
         milliseconds: The fastest run of a patch, which other programs disturbed least.
         megabytes: Size of the network's file.
         passed: Whether it agrees as far as was asked.
@@ -32,6 +35,7 @@ class Trial:
     recipe: Recipe | None
     dice: float | None
     voxels_equal: float | None
+    least_alike: Mapping[str, str | float] | None
     milliseconds: float
     megabytes: float
     passed: bool

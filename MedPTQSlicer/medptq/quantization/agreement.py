@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from medptq.models.segmentation_model import Label
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,25 @@ class Tally:
             output_error=(self._error / self._energy) ** 0.5 if self._energy else 0.0,
             structures=self._labels.structures,
         )
+
+
+def least_alike(
+    structures: Mapping[int, float], labels: Sequence[Label]
+) -> dict[str, str | float] | None:
+    """Return the structure that was found least alike, as a mean hides a small one.
+
+    Args:
+        structures: As :class:`Agreement` has them.
+        labels: The network's.
+
+    Returns:
+        Its ``name`` and its ``dice``; None if no structure was found.
+    """
+    if not structures:
+        return None
+    value = min(structures, key=structures.__getitem__)
+    names = {label.value: label.name for label in labels}
+    return {"name": names.get(value, str(value)), "dice": structures[value]}
 
 
 def labels_of(output: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import importlib.metadata
 import itertools
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from medptq.graph.simplify import simplify
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import Label, SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization.agreement import Tally
+from medptq.quantization.agreement import Tally, least_alike
 from medptq.quantization.calibration import CalibrationPatches, calibrate
 from medptq.quantization.placement import place_for_openvino
 from medptq.quantization.preparing import not_empty, prepare_for_openvino
@@ -212,19 +212,8 @@ def _agreement(
         "voxels_equal": found.voxels_equal,
         "dice": found.dice,
         "relative_output_error": found.output_error,
-        "least_alike": _least_alike(found.structures, labels),
+        "least_alike": least_alike(found.structures, labels),
     }
-
-
-def _least_alike(
-    structures: Mapping[int, float], labels: Sequence[Label]
-) -> dict[str, str | float] | None:
-    """Return the structure that INT8 finds least like FP32: a mean hides a small one."""
-    if not structures:
-        return None
-    value = min(structures, key=structures.__getitem__)
-    names = {label.value: label.name for label in labels}
-    return {"name": names.get(value, str(value)), "dice": structures[value]}
 
 
 def _write_graph(model: onnx.ModelProto, path: Path) -> None:
