@@ -27,6 +27,14 @@ def _no_library_of_the_users(tmp_path_factory):
 
 
 @pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache, no mirror; the folder that exported networks go to."""
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MEDPTQ_MIRROR", raising=False)
+    return tmp_path / "cache" / "medptq-networks"
+
+
+@pytest.fixture
 def gui(tmp_path: Path) -> Iterator[Any]:
     """A session of Slicer's application as the stand-in plays it; see slicer_gui.Gui."""
     from slicer_gui import session

@@ -18,15 +18,10 @@ from medptq.models import catalogue
 from medptq.models.loading import load_model
 from model_files import network, save_onnx, save_torchscript, write_card
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty cache, no mirror; the folder that exported networks go to."""
-    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("MEDPTQ_MIRROR", raising=False)
-    return tmp_path / "cache" / "medptq-networks"
+pytestmark = [
+    pytest.mark.usefixtures("networks"),
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+]
 
 
 def test_a_card_can_only_crop_to_the_catalogue(tmp_path: Path) -> None:

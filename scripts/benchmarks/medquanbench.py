@@ -4,7 +4,7 @@
 
 What DIR holds already is not measured again, and several processes, each with its own GPU and
 some of the networks (``--networks``), may fill it at the same time. Without ``--trained`` only
-the tables are written. Last comes the table of what was to be reached.
+the tables are written. Last come a recipe's cost over all networks, and what was to be reached.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 from publishing import RESULTS, circumstances
 
 import medptq
+from medptq.benchmarking.recipes import RECIPES
 from medptq.benchmarking.summary import BenchmarkTable, Figures, Row
-from medptq.benchmarking.words import name
+from medptq.benchmarking.words import drop, name
 from medptq.evaluate.formats import NONE
 
 DATA_SETS = Path(__file__).parents[1] / "data_sets"
@@ -119,6 +120,42 @@ def _lost(figures: Figures) -> float:
     return figures.fp32.mean_dsc - figures.mean_dsc
 
 
+def overview(tables: Sequence[BenchmarkTable]) -> list[str]:
+    """Return what each recipe costs over all networks, as Markdown."""
+    lines = [
+        "## Over all networks",
+        "",
+        "What is lost of FP32's mean Dice, in percent of it; and of all structures of all networks "
+        "the one that loses the most Dice, which a mean hides.",
+        "",
+        "| Recipe | Networks | Median | Worst | of | Most lost by a structure | of |",
+        "|---|---:|---:|---:|---|---:|---|",
+    ]
+    rows = [
+        (f"{table.data['name']}: {name(table, row)}", row) for table in tables for row in table.rows
+    ]
+    for key, recipe in RECIPES.items():
+        drops, structures = [], []
+        for title, row in rows:
+            figures = row.figures.get(key)
+            if figures is None or figures.fp32 is None or figures.dsc_drop is None:
+                continue
+            drops.append((figures.dsc_drop, title))
+            structures += [
+                (before - after, f"{title}, {structure}")
+                for structure, before in figures.fp32.dsc.items()
+                if before is not None and (after := figures.dsc[structure]) is not None
+            ]
+        if drops and key != "fp32":
+            median = statistics.median(lost for lost, _ in drops)
+            (worst, network), (most, structure) = max(drops), max(structures)
+            lines.append(
+                f"| {recipe.title}, `{key}` | {len(drops)} | {drop(median)} | {drop(worst)} "
+                f"| {network} | {most:.4f} | {structure} |"
+            )
+    return [*lines, ""]
+
+
 def _without_scans(folder: Path) -> dict[str, Any]:
     """Return the folder's JSON without each scan's scores, which are most of it."""
     content: dict[str, Any] = json.loads((folder / "benchmark.json").read_text(encoding="utf-8"))
@@ -168,7 +205,7 @@ def main() -> None:
         json.dumps(_without_scans(options.output), indent=1) + "\n", encoding="utf-8"
     )
     text = (options.output / "benchmark.md").read_text(encoding="utf-8").rstrip("\n")
-    text = "\n".join([text, "", *targets(tables), _footer(tables, options.note)])
+    text = "\n".join([text, "", *overview(tables), *targets(tables), _footer(tables, options.note)])
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     print("\n".join(targets(tables)))
 
