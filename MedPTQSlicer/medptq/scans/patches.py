@@ -95,7 +95,7 @@ def sample_patches(
                     raise  # the model's card is wrong, and no scan will do
                 # Only the words are kept: the error itself would keep the scan in memory.
                 reporter.warn(f"{sources[number].shown} was left out: {error.why}")
-                last_why = f"the last one: {error.why}"
+                last_why = error.why
                 continue
             left -= given
             if given == share:
@@ -104,8 +104,10 @@ def sample_patches(
     if count > 0 and left == count:
         raise ScanError(
             "unusable",
-            f"None of the {len(sources)} scans can be used",
-            why=last_why,
+            "No scan can be used",
+            why=last_why
+            if len(sources) < 2
+            else f"of {len(sources)}, the last was left out because {last_why}",
             todo="Choose scans of the kind that the model was made for",
         )
 
