@@ -132,7 +132,8 @@ def test_a_network_with_norms_pooling_and_skips_is_built_in_int8(tmp_path, monke
     onnx.save(quantized, tmp_path / "net.onnx")
     request = BuildRequest(tmp_path / "net.onnx", "int8", SMALL)
     stages: list[Progress] = []
-    TensorRTEngine().build(request, tmp_path / "built", Reporter(on_progress=stages.append))
+    engine = TensorRTEngine(seconds=60)
+    engine.build(request, tmp_path / "built", Reporter(on_progress=stages.append))
     plan = Plan.from_bytes((tmp_path / "built").read_bytes())
     assert stages
     forms = forms_for(quantized, "int8", typed=is_strongly_typed(import_tensorrt()))
@@ -172,7 +173,7 @@ def overflowing(tmp_path_factory) -> onnx.ModelProto:
 
 
 @on_gpu
-@pytest.mark.parametrize("form", ["sums in FP32", "own layer", "scaled sums"])
+@pytest.mark.parametrize("form", ["sums in FP32", "own layer"])
 def test_each_form_of_normalization_holds_sums_beyond_fp16(
     tmp_path, monkeypatch, overflowing, form
 ):

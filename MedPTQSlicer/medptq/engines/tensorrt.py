@@ -15,8 +15,8 @@ import torch
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
-from medptq.engines.tensorrt_checked_build import build_and_measure, build_checked
 from medptq.engines.tensorrt_graph import with_input_shape
+from medptq.engines.tensorrt_int8 import build_int8
 from medptq.engines.tensorrt_library import (
     gpu,
     import_tensorrt,
@@ -40,8 +40,9 @@ class TensorRTEngine:
     Args:
         seconds: How long ways to run a network are tried; see
             :func:`medptq.engines.tensorrt_search.build_fastest`.
-        measures_int8: Builds INT8 even where FP16 is faster, and however far from the graph, for
-            that is to be measured. Such builds must not get into the cache.
+        measures_int8: Builds INT8 even where FP16 is faster, for what it costs is to be measured;
+            see :func:`medptq.engines.tensorrt_int8.build_int8`. Such builds must not get into the
+            cache.
     """
 
     name = "tensorrt"
@@ -90,11 +91,10 @@ class TensorRTEngine:
             graph = with_input_shape(loaded, request.input_shape)
             typed = is_strongly_typed(import_tensorrt())
             forms = forms_for(graph, request.precision, typed=typed)
-            plan = build_fastest(
-                *(graph, request.precision, forms, reporter, self._seconds),
-                build_and_measure if self._measures_int8 else build_checked,
-                stays_int8=self._measures_int8,
-            )
+            if self._measures_int8 and request.precision == "int8":
+                plan = build_int8(graph, forms, reporter, self._seconds)
+            else:
+                plan = build_fastest(graph, request.precision, forms, reporter, self._seconds)
         built.write_bytes(plan.to_bytes())
         if request.precision == "int8" and plan.tried[0].placement == "none":
             reporter.warn(

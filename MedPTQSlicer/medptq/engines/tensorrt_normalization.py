@@ -7,7 +7,6 @@ fastest depends on the network, so it is measured.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -15,27 +14,21 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import IdentityEliminationPass
+from onnx_ir.passes.common import IdentityEliminationPass, LiftConstantsToInitializersPass
 
 from medptq.engines.protocol import Precision
 from medptq.graph.editing import add_constant, constant_of, new_node, replace_by
 
-Form: TypeAlias = Literal["as it is", "written out", "sums in FP32", "own layer", "scaled sums"]
+Form: TypeAlias = Literal["as it is", "written out", "sums in FP32", "own layer"]
 """How normalizations are written.
 
 ``"written out"`` is in basic operations, which TensorRT fuses by itself: in FP32 only, as in FP16
 its sums overflow. ``"sums in FP32"`` is the same with the sums held in FP32. ``"own layer"`` is
-TensorRT's own LayerNormalization over the voxels, whose sums always are. ``"scaled sums"`` makes
-what is summed so small that FP16 holds means up to 127 and standard deviations up to 31.
+TensorRT's own LayerNormalization over the voxels, whose sums always are.
 """
 
 IN_FP32 = "/in-fp32"
 """The end of the names of nodes that are to be computed in FP32, whatever the others are."""
-
-# The scaled sums are so many times the mean and the variance: FP16 holds them up to 65504, and
-# what is summed, a voxel's share, loses too much if it is smaller.
-_MEANS = 512.0
-_VARIANCES = 64.0
 
 _Parameters: TypeAlias = dict[str, NDArray[Any]]
 
@@ -51,7 +44,7 @@ def forms_for(model: onnx.ModelProto, precision: Precision, *, typed: bool) -> t
     """
     if typed or all(node.op_type != "InstanceNormalization" for node in model.graph.node):
         return ("as it is",)
-    return ("written out",) if precision == "fp32" else ("sums in FP32", "own layer", "scaled sums")
+    return ("written out",) if precision == "fp32" else ("sums in FP32", "own layer")
 
 
 def in_form(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
@@ -62,6 +55,8 @@ def in_form(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
     if form == "as it is":
         return model
     rewritten = ir.from_proto(model)
+    # Norms without weights, and those of groups, have their ones and zeros from Constant nodes.
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(rewritten)
     IdentityEliminationPass()(rewritten)  # scales that are equal are one, passed on by name
     graph = rewritten.graph
     for node in list(graph):
@@ -89,7 +84,6 @@ class _Normalization:
         self.value = value
         sizes = [] if value.shape is None else list(value.shape)
         self.axes = list(range(2, len(sizes)))
-        self.voxels = math.prod(int(str(size)) for size in sizes[2:])
         self.epsilon = node.attributes.get_float("epsilon", 1e-5)
 
     def constant(self, part: str, array: NDArray[Any] | np.generic) -> ir.Value:
@@ -111,16 +105,8 @@ class _Normalization:
         self._graph.insert_before(self._node, made)
         return made.outputs[0]
 
-    def times(self, part: str, value: ir.Value, factor: float) -> ir.Value:
-        constant = self.constant(f"{part}/factor", np.float32(factor))
-        return self.then("Mul", part, value, constant)
-
     def mean(self, part: str, value: ir.Value) -> ir.Value:
         return self.then("ReduceMean", part, value, attributes={"axes": self.axes, "keepdims": 1})
-
-    def sum(self, part: str, value: ir.Value) -> ir.Value:
-        axes = self.constant(f"{part}/axes", np.array(self.axes, np.int64))
-        return self.then("ReduceSum", part, value, axes, attributes={"keepdims": 1})
 
     def result(self, centred: ir.Value, variance: ir.Value, end: str = "") -> ir.Value:
         """Divide by the standard deviation, whose nodes' names end so; scale and shift."""
@@ -148,19 +134,8 @@ def _as_layer(norm: _Normalization) -> ir.Value:
     return norm.then("LayerNormalization", "layer", *inputs, attributes=attributes)
 
 
-def _with_scaled_sums(norm: _Normalization) -> ir.Value:
-    parts = norm.times("parts", norm.value, _MEANS / norm.voxels)
-    mean = norm.times("mean", norm.sum("sum", parts), 1 / _MEANS)
-    centred = norm.then("Sub", "centred", norm.value, mean)
-    small = norm.times("small", centred, math.sqrt(_VARIANCES / norm.voxels))
-    square = norm.then("Mul", "square", small, small)
-    variance = norm.times("variance", norm.sum("squares", square), 1 / _VARIANCES)
-    return norm.result(centred, variance)
-
-
 _WRITERS: Mapping[Form, Callable[[_Normalization], ir.Value]] = {
     "written out": _written_out,
     "sums in FP32": _with_sums_in_fp32,
     "own layer": _as_layer,
-    "scaled sums": _with_scaled_sums,
 }

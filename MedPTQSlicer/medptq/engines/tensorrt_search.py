@@ -1,7 +1,6 @@
 """The fastest way to run a network on the GPU at hand: built, checked and timed.
 
-For a quantized network FP16 throughout is among the ways, so what is taken is never slower; only
-where INT8 itself is to be measured it is not.
+For a quantized network FP16 throughout is among the ways, so what is taken is never slower.
 """
 
 from __future__ import annotations
@@ -39,7 +38,16 @@ class _Candidate:
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
+    """What was built, and of what.
+
+    Attributes:
+        placement: What runs in INT8.
+        form: Of the normalizations.
+        build: The engine, and how it was measured.
+        note: What had to be left in FP16.
+    """
+
     placement: Placement
     form: Form
     build: CheckedBuild
@@ -47,6 +55,7 @@ class _Way:
 
     @property
     def tried(self) -> Tried:
+        """Return what of it a plan tells."""
         build = self.build
         return Tried(self.placement.name, build.milliseconds, build.error, self.note, self.form)
 
@@ -58,8 +67,6 @@ def build_fastest(
     reporter: Reporter,
     seconds: float,
     build: BuildChecked = build_checked,
-    *,
-    stays_int8: bool = False,
 ) -> Plan:
     """Build the fastest of a graph's ways: forms of its normalizations, and what runs in INT8.
 
@@ -75,8 +82,6 @@ def build_fastest(
         seconds: Time after which no further way is tried. Until one is found, and for INT8 one
             placement, they are regardless.
         build: How one of them is built.
-        stays_int8: Of a Q/DQ graph take the first placement that can be built, however long it
-            runs: for what INT8 costs, not for speed.
 
     Raises:
         EngineError: Nothing could be built that agrees with the graph.
@@ -85,24 +90,21 @@ def build_fastest(
         Cancelled: The user asked to stop.
     """
     started = time.monotonic()
-    ways: list[_Way] = []
+    ways: list[Way] = []
     failed: list[Tried] = []
     failure: Exception | None = None
     found = placements(graph) if precision == "int8" else []
-    if found and stays_int8:
-        least, count = 1, len(forms) * len(found)
-        candidates = _until_one_is_built(found, forms, ways)
-    else:
-        least = 2 if found else 1
-        count = least + len(forms) - 1 + len(found)
-        candidates = _candidates(found, forms, ways)
+    least = 2 if found else 1
+    count = least + len(forms) - 1 + len(found)
+    candidates = _candidates(found, forms, ways)
     for candidate in reporter.track(candidates, "Timing ways to run the network", total=count):
         name = candidate.placement.name
         if len(ways) >= least and time.monotonic() - started > seconds:
             failed.append(Tried(name, None, None, "not tried: the time was up", candidate.form))
             continue
         try:
-            ways.append(_try(graph, candidate, precision, reporter, build))
+            placement, form = candidate.placement, candidate.form
+            ways.append(build_way(graph, placement, form, precision, reporter, build))
         except (RuntimeError, MemoryError, EngineError) as error:
             note = error.why if isinstance(error, EngineError) else first_line(error)
             failed.append(Tried(name, None, None, note, candidate.form))
@@ -114,7 +116,7 @@ def build_fastest(
 
 
 def _candidates(
-    found: Sequence[Placement], forms: Sequence[Form], ways: list[_Way]
+    found: Sequence[Placement], forms: Sequence[Form], ways: list[Way]
 ) -> Iterator[_Candidate]:
     """Yield what is to be tried; ``ways`` is what was built of it so far."""
     rest = list(forms)
@@ -133,18 +135,7 @@ def _candidates(
     yield from (_Candidate(placement, form) for placement in left)
 
 
-def _until_one_is_built(
-    found: Sequence[Placement], forms: Sequence[Form], ways: list[_Way]
-) -> Iterator[_Candidate]:
-    """Yield placements in each form; ``ways`` is what was built so far."""
-    for form in forms:
-        for placement in found:
-            if ways:
-                return
-            yield _Candidate(placement, form)
-
-
-def _measured(ways: list[_Way]) -> Placement | None:
+def _measured(ways: list[Way]) -> Placement | None:
     """Return what the profiles of FP16 and of one placement say to quantize; None if no news."""
     if len(ways) != 2:
         return None
@@ -158,17 +149,29 @@ def _measured(ways: list[_Way]) -> Placement | None:
     return Placement(MEASURED, faster) if faster and faster != nodes else None
 
 
-def _try(
+def build_way(
     graph: onnx.ModelProto,
-    candidate: _Candidate,
+    placement: Placement,
+    form: Form,
     precision: Precision,
     reporter: Reporter,
     build: BuildChecked,
-) -> _Way:
-    """Build a way; what TensorRT names as what it cannot build in INT8 is left in FP16."""
-    placement, form = candidate.placement, candidate.form
+) -> Way:
+    """Build a way; what TensorRT names as what it cannot build in INT8 is left in FP16.
+
+    Args:
+        graph: As for :func:`build_fastest`.
+        placement: What of it runs in INT8.
+        form: Of its normalizations.
+        precision: What it is built for.
+        reporter: Told of progress; may cancel.
+        build: How it is built.
+
+    Raises:
+        RuntimeError: TensorRT cannot build it. What ``build`` raises passes unchanged.
+    """
     if precision != "int8":
-        return _Way(placement, form, build(graph, precision, form, reporter), "")
+        return Way(placement, form, build(graph, precision, form, reporter), "")
     left_out: frozenset[str] = frozenset()
     for _ in range(_REPAIRS):
         needed: Precision = "int8" if placement.nodes else "fp16"
@@ -183,5 +186,5 @@ def _try(
         else:
             names = ", ".join(sorted(left_out))
             note = f"left in FP16, as TensorRT cannot build them: {names}" if names else ""
-            return _Way(placement, form, built, note)
+            return Way(placement, form, built, note)
     raise RuntimeError(f"still not after {len(left_out)} layers were left in FP16")
