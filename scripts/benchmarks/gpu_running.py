@@ -31,7 +31,7 @@ _ROWS = {
 }
 _LEAST_SECONDS = 15.0
 """A step is not begun with less than this left."""
-_TO_MEASURE, _AT_MOST = 0.25, 300.0
+_TO_MEASURE, _AT_MOST = 0.25, 200.0
 """Share of the time that is left to measure what was built, and the most seconds that it takes."""
 
 

@@ -3,12 +3,13 @@
 A sum of products over channels has one scale in integer arithmetic. So each channel is divided by
 its own scale before all are quantized by one, and the weights that read it are multiplied by it
 before they are quantized: the layer computes what it did. (As SmoothQuant does with a part of the
-scale, arXiv 2211.10438; here it is all of it.)
+scale, arXiv 2211.10438; here it is all of it.) A channel is divided where it is made, if nothing
+else reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from medptq.graph.editing import add_constant, constant_of, new_node
+from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.edges import Edge, EdgedGraph
 from medptq.quantization.simulation.grid import Grid
+from medptq.quantization.simulation.makers import multiply_where_made
 
 _LARGEST_FACTOR = 2.0**12
 """A channel that hardly lives is not enlarged beyond what BF16 and FP16 can hold."""
@@ -36,7 +39,7 @@ def can_fold(graph: EdgedGraph, edge: Edge) -> bool:
 
 
 def fold_channel_scales(
-    graph: EdgedGraph, grids: Mapping[str, Grid]
+    graph: EdgedGraph, grids: Mapping[str, Grid], schemes: Mapping[str, Scheme]
 ) -> tuple[EdgedGraph, dict[str, Grid]]:
     """Give each edge whose channels have scales of their own one scale, and the same function.
 
@@ -44,43 +47,72 @@ def fold_channel_scales(
         graph: The network, which is left as it is.
         grids: The grid of each edge's value; those with several scales are of edges that can be
             folded.
+        schemes: How each quantized node is.
 
     Returns:
-        The network with a multiplication before each such edge, from which the edge's ``tensor``
-        then comes, and with other weights; and all grids.
+        The network with other weights, and with channels that are scaled where they are made, or,
+        where that cannot be, by a multiplication before such edges, from which their ``tensor``
+        then comes; and all grids.
     """
     model = ir.from_proto(graph.model)
     makers = {node.outputs[0].name: node for node in model.graph}
-    scaled: dict[tuple[str, bytes], ir.Value] = {}
-    edges, found = [], dict(grids)
+    factors_of: dict[str, NDArray[np.float32]] = {}
+    found = dict(grids)
     for edge in graph.edges:
         grid = grids.get(edge.value)
         if grid is None or grid.scale.numel() == 1:
-            edges.append(edge)
             continue
         whole = grid.scale.max()
         factors = (whole / grid.scale).clamp(max=_LARGEST_FACTOR).cpu().numpy()
+        factors_of[edge.value] = factors
         found[edge.value] = replace(grid, scale=whole)
-        reader = makers[edge.value]
-        key = (edge.tensor, factors.tobytes())
-        if key not in scaled:
-            scaled[key] = _insert_product(model.graph, reader, factors)
-        reader.replace_input_with(0, scaled[key])
-        edges.append(replace(edge, tensor=f"{scaled[key].name}"))
         [place] = (place for place in graph.weights if place.node == edge.node)
         _divide_weight(model.graph, makers[place.value], graph.nodes[edge.node], factors)
-    if len(scaled) == 0:
+    if not factors_of:
         return graph, found
+    by_channel = {
+        place.node: makers[place.value]
+        for place in graph.weights
+        if place.node not in schemes
+        or (place.axis is not None and schemes[place.node].weight_granularity == "channel")
+    }
+    tensors: dict[str, str] = {}
+    for group in _alike(graph.edges, factors_of):
+        factors = factors_of[group[0].value]
+        readers = [makers[edge.value] for edge in group]
+        source = readers[0].inputs[0]
+        if source is None:
+            raise ValueError(f"{group[0].value} has no source")
+        if multiply_where_made(model.graph, source, readers, factors, by_channel):
+            continue
+        product = _insert_product(model.graph, readers[0], source, factors)
+        for edge, reader in zip(group, readers, strict=True):
+            reader.replace_input_with(0, product)
+            tensors[edge.value] = f"{product.name}"
     RemoveUnusedNodesPass()(model)
+    edges = [replace(edge, tensor=tensors.get(edge.value, edge.tensor)) for edge in graph.edges]
     return replace(graph, model=ir.to_proto(model), edges=tuple(edges)), found
 
 
-def _insert_product(graph: ir.Graph, reader: ir.Node, factors: NDArray[np.float32]) -> ir.Value:
-    source, name = reader.inputs[0], f"{reader.name}/channels"
+def _alike(
+    edges: Iterable[Edge], factors_of: Mapping[str, NDArray[np.float32]]
+) -> Iterable[list[Edge]]:
+    """Group the edges that have factors by what they come from and the factors."""
+    groups: dict[tuple[str, bytes], list[Edge]] = {}
+    for edge in edges:
+        if edge.value in factors_of:
+            key = edge.tensor, factors_of[edge.value].tobytes()
+            groups.setdefault(key, []).append(edge)
+    return groups.values()
+
+
+def _insert_product(
+    graph: ir.Graph, reader: ir.Node, source: ir.Value, factors: NDArray[np.float32]
+) -> ir.Value:
+    name = f"{reader.name}/channels"
     product = new_node("Mul", [source, add_constant(graph, f"{name}/factors", factors)], name)
     graph.insert_before(reader, product)
-    if source is not None:
-        product.outputs[0].shape, product.outputs[0].type = source.shape, source.type
+    product.outputs[0].shape, product.outputs[0].type = source.shape, source.type
     return product.outputs[0]
 
 

@@ -92,7 +92,7 @@ def simulate(
                 *ends[edge.value], chosen.activation_bits, signed=chosen.signed
             )
     if scheme.placing == "openvino":
-        graph, grids = fold_channel_scales(graph, grids)
+        graph, grids = fold_channel_scales(graph, grids, schemes)
     return SimulatedNetwork(graph, schemes, grids, input_shape, device)
 
 
