@@ -132,7 +132,7 @@ def test_smoothing_keeps_the_function_and_spares_the_outliers(uneven, patches, u
 def test_smoothing_folds_into_the_normalization_and_multiplies_elsewhere(graph, patches):
     smoothed = smooth(graph, patches)
     added = len(smoothed.graph.node) - len(graph.graph.node)
-    products = [node for node in smoothed.graph.node if node.name.endswith("/smooth")]
+    products = [node for node in smoothed.graph.node if node.name.endswith("/channels")]
     assert added == len(products) == 1, "the one after GELU; the other is in the normalization"
     read = {name for node in smoothed.graph.node for name in node.input}
     assert all(tensor.name in read for tensor in smoothed.graph.initializer)

@@ -1,8 +1,9 @@
 """A quantized network in INT8, however long it runs: for what INT8 costs, not for its speed.
 
 TensorRT 8.6 builds some placements, in some form of the normalizations, into engines that compute
-something else: SegResNet lost half of its Dice to that, and nnU-Net all of it. So here, too, what
-is built is held against its graph. But a graph of few bits is chaotic, and none may come close.
+something else: SegResNet's Dice fell to that from 0.874 to 0.806, nnU-Net's from 0.881 to 0.028. So
+here, too, what is built is held against its graph. But a graph of few bits is chaotic, and none may
+come close.
 """
 
 from __future__ import annotations

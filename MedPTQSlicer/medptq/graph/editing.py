@@ -26,6 +26,16 @@ def constant_of(node: ir.Node, index: int) -> NDArray[Any] | None:
     return value.const_value.numpy()
 
 
+def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[Any]) -> None:
+    """Give a node a constant of its own, in FP32; others may read the one that it had."""
+    old, name = node.inputs[index], f"{node.name}/own_{index}"
+    while name in graph.initializers:
+        name += "_"
+    node.replace_input_with(index, add_constant(graph, name, array.astype(np.float32)))
+    if old is not None and old.name in graph.initializers and not old.uses():
+        del graph.initializers[f"{old.name}"]
+
+
 def new_node(
     op_type: str,
     inputs: Sequence[ir.Value | None],

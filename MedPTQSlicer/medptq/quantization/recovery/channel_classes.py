@@ -16,15 +16,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from medptq.graph.editing import constant_of
+from medptq.quantization.simulation.makers import HOMOGENEOUS
 
 Indices = NDArray[np.intp]
 
-_HOMOGENEOUS = frozenset(
-    {
-        *("Relu", "LeakyRelu", "PRelu", "Identity", "Dropout"),
-        *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize"),
-    }
-)
+_HOMOGENEOUS = HOMOGENEOUS | {"Identity", "Dropout"}
 _OUTPUT_AXIS_OF_WEIGHT = {"Conv": 0, "ConvTranspose": 1}
 
 

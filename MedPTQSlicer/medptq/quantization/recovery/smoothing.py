@@ -11,9 +11,10 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from medptq.graph.editing import add_constant, constant_of, new_node
+from medptq.graph.editing import constant_of, replace_constant
 from medptq.progress import Reporter
 from medptq.quantization.recovery.channel_ranges import balancing_scales, channel_magnitudes
+from medptq.quantization.simulation.makers import multiply_channels
 from medptq.quantization.simulation.simulating import Patches
 
 
@@ -25,9 +26,8 @@ def smooth(
 ) -> onnx.ModelProto:
     """Return a graph of the same function whose linear layers have inputs with fewer outliers.
 
-    The layers that read the same activation are smoothed together. Where a layer normalization
-    makes it for them alone, its scale and bias take the division; elsewhere a multiplication by
-    a constant per channel is put before the layers, which an engine joins with the quantization.
+    The layers that read the same activation are smoothed together; for where it is divided, see
+    :func:`medptq.quantization.simulation.makers.multiply_channels`.
 
     Args:
         model: Simplified FP32 graph.
@@ -51,8 +51,10 @@ def smooth(
         largest = np.max([np.abs(weight).max(axis=1) for weight in weights], axis=0)
         scales = balancing_scales(magnitudes[f"{source.name}"], largest, strength)
         for node, weight in zip(nodes, weights, strict=True):
-            _replace(graph.graph, node, 1, _as_stored(node, weight * scales[:, None]))
-        _divide(graph.graph, source, nodes, scales)
+            replace_constant(graph.graph, node, 1, _as_stored(node, weight * scales[:, None]))
+        factors = (1 / scales).astype(np.float32)
+        factors = factors.reshape(*[1] * (len(source.shape or ()) - 1), -1)
+        multiply_channels(graph.graph, source, nodes, factors, {})
     return ir.to_proto(graph)
 
 
@@ -78,37 +80,3 @@ def _input_weight(node: ir.Node) -> NDArray[np.float64]:
 
 def _as_stored(node: ir.Node, weight: NDArray[np.float64]) -> NDArray[np.float64]:
     return weight.T if node.attributes.get_int("transB", 0) else weight
-
-
-def _divide(
-    graph: ir.Graph, source: ir.Value, nodes: list[ir.Node], scales: NDArray[np.float64]
-) -> None:
-    norm = source.producer()
-    if (
-        norm is not None
-        and norm.op_type == "LayerNormalization"
-        and norm.attributes.get_int("axis", -1) in (-1, len(source.shape or ()) - 1)
-        and not source.is_graph_output()
-        and {use.node for use in source.uses()} == set(nodes)
-        and all(constant_of(norm, index) is not None for index in range(1, len(norm.inputs)))
-    ):
-        for index in range(1, len(norm.inputs)):
-            constant = constant_of(norm, index)
-            if constant is not None:
-                _replace(graph, norm, index, constant / scales)
-        return
-    factors = add_constant(graph, f"{source.name}/smoothing", (1 / scales).astype(np.float32))
-    product = new_node("Mul", [source, factors], f"{source.name}/smooth")
-    graph.insert_before(nodes[0], product)
-    product.outputs[0].shape, product.outputs[0].type = source.shape, source.type
-    for node in nodes:
-        node.replace_input_with(0, product.outputs[0])
-
-
-def _replace(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[np.float64]) -> None:
-    """Give a node a constant of its own; others may read the one that it had."""
-    old = node.inputs[index]
-    name = f"{node.name}/smoothed_{index}"
-    node.replace_input_with(index, add_constant(graph, name, array.astype(np.float32)))
-    if old is not None and not old.uses() and old.name is not None:
-        del graph.initializers[old.name]

@@ -17,11 +17,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from medptq.graph.editing import add_constant, constant_of, new_node
+from medptq.graph.editing import constant_of, replace_constant
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.edges import Edge, EdgedGraph
 from medptq.quantization.simulation.grid import Grid
-from medptq.quantization.simulation.makers import multiply_where_made
+from medptq.quantization.simulation.makers import multiply_channels
 
 _LARGEST_FACTOR = 2.0**12
 """A channel that hardly lives is not enlarged beyond what BF16 and FP16 can hold."""
@@ -83,12 +83,8 @@ def fold_channel_scales(
         source = readers[0].inputs[0]
         if source is None:
             raise ValueError(f"{group[0].value} has no source")
-        if multiply_where_made(model.graph, source, readers, factors, by_channel):
-            continue
-        product = _insert_product(model.graph, readers[0], source, factors)
-        for edge, reader in zip(group, readers, strict=True):
-            reader.replace_input_with(0, product)
-            tensors[edge.value] = f"{product.name}"
+        read = multiply_channels(model.graph, source, readers, factors, by_channel)
+        tensors |= dict.fromkeys((edge.value for edge in group), f"{read.name}")
     RemoveUnusedNodesPass()(model)
     edges = [replace(edge, tensor=tensors.get(edge.value, edge.tensor)) for edge in graph.edges]
     return replace(graph, model=ir.to_proto(model), edges=tuple(edges)), found
@@ -106,16 +102,6 @@ def _alike(
     return groups.values()
 
 
-def _insert_product(
-    graph: ir.Graph, reader: ir.Node, source: ir.Value, factors: NDArray[np.float32]
-) -> ir.Value:
-    name = f"{reader.name}/channels"
-    product = new_node("Mul", [source, add_constant(graph, f"{name}/factors", factors)], name)
-    graph.insert_before(reader, product)
-    product.outputs[0].shape, product.outputs[0].type = source.shape, source.type
-    return product.outputs[0]
-
-
 def _divide_weight(
     graph: ir.Graph, reader: ir.Node, layer: ir.Node, factors: NDArray[np.float32]
 ) -> None:
@@ -130,5 +116,4 @@ def _divide_weight(
         shares = shares.reshape(*shares.shape, *[1] * (weight.ndim - 2))
     elif not layer.attributes.get_int("transB", 0):
         shares = shares.reshape(-1, *[1] * (weight.ndim - 1))
-    folded = (weight / shares).astype(np.float32)
-    reader.replace_input_with(0, add_constant(graph, f"{reader.name}/folded", folded))
+    replace_constant(graph, reader, 0, weight / shares)

@@ -1,21 +1,28 @@
 """Factors for an activation's channels, put into the constants that make the channels.
 
 A channel is multiplied for nothing where a weight, a bias or a normalization's scale makes it, and
-what lies between is positively homogeneous: f(s x) = s f(x) for s > 0, as ReLU and pooling are.
+what lies between is positively homogeneous. Elsewhere it costs a multiplication, which an engine
+may join with the quantization.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from medptq.graph.editing import add_constant, constant_of
+from medptq.graph.editing import add_constant, constant_of, new_node, replace_constant
 
-_HOMOGENEOUS = ("Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool", "Resize")
+HOMOGENEOUS = frozenset(
+    {
+        *("Relu", "LeakyRelu", "PRelu", "MaxPool", "AveragePool"),
+        *("GlobalAveragePool", "GlobalMaxPool", "Resize"),
+    }
+)
+"""Operators of one activation that are positively homogeneous: f(s x) = s f(x) for s > 0."""
 
 
 @dataclass(frozen=True)
@@ -33,44 +40,52 @@ class _Constant:
     axis: int
 
 
-def multiply_where_made(
+def multiply_channels(
     graph: ir.Graph,
     value: ir.Value,
-    readers: Collection[ir.Node],
+    readers: Sequence[ir.Node],
     factors: NDArray[np.float32],
     weights: Mapping[str, ir.Node],
-) -> bool:
-    """Multiply the channels of an activation in the constants that make them, if that can be.
+) -> ir.Value:
+    """Multiply the channels of an activation for some of its readers.
 
-    It cannot if any but ``readers`` would see it, or if something else than a layer or a
-    normalization makes them.
+    It is done in the constants that make the channels, if these are a layer's or a
+    normalization's and nobody else sees the difference; if not, by a multiplication.
 
     Args:
         graph: The graph that all of it is in.
         value: The activation; of volumes [N, C, D, H, W], or of tokens, whose channels are last.
-        readers: What reads it.
-        factors: Above 0; a number for each channel, in a shape that broadcasts to the activation.
+        readers: What reads it, as their first input, in the order of the graph.
+        factors: Above 0; a number for each channel, in a shape of the activation's rank that
+            broadcasts to it.
         weights: The convolutions whose weights may be multiplied along their output channels, by
-            name, with what their weight is an input of.
+            name, with what their weight is the first input of.
 
     Returns:
-        Whether it was done; if not, the graph is as it was.
+        What the readers read afterwards.
     """
-    found = _constants(value, readers, factors, weights)
-    for place in found or ():
+    places = _constants(value, readers, factors, weights)
+    if places is None:
+        name = f"{readers[0].name}/channels"
+        product = new_node("Mul", [value, add_constant(graph, f"{name}/factors", factors)], name)
+        graph.insert_before(readers[0], product)
+        multiplied = product.outputs[0]
+        multiplied.shape, multiplied.type = value.shape, value.type
+        for reader in readers:
+            reader.replace_input_with(0, multiplied)
+        return multiplied
+    for place in places:
         array = constant_of(place.node, place.index)
         if array is None:
             raise ValueError(f"{place.node.name} has no constant {place.index}")
         shape = [-1 if axis == place.axis % array.ndim else 1 for axis in range(array.ndim)]
-        multiplied = (array * factors.reshape(shape)).astype(np.float32)
-        name = f"{place.node.name}/multiplied_{place.index}"
-        place.node.replace_input_with(place.index, add_constant(graph, name, multiplied))
-    return found is not None
+        replace_constant(graph, place.node, place.index, array * factors.reshape(shape))
+    return value
 
 
 def _constants(
     value: ir.Value,
-    readers: Collection[ir.Node],
+    readers: Sequence[ir.Node],
     factors: NDArray[np.float32],
     weights: Mapping[str, ir.Node],
 ) -> list[_Constant] | None:
@@ -82,12 +97,12 @@ def _constants(
         source = None if node is None or not node.inputs else node.inputs[0]
         if node is None or source is None:
             return None
-        if node.op_type in _HOMOGENEOUS and len(node.outputs) == 1:
+        if node.op_type in HOMOGENEOUS and len(node.outputs) == 1:
             value, readers = source, [node]
         elif node.op_type in ("Add", "Mul"):
             index = _constant_operand(node, axis, factors.size)
             other = None if index is None else node.inputs[1 - index]
-            if index is None or other is None:
+            if index is None or other is None or other.shape != node.outputs[0].shape:
                 return None
             found.append(_Constant(node, index, axis))
             if node.op_type == "Mul":
