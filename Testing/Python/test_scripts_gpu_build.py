@@ -47,10 +47,10 @@ def build(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_build.Building, "_forms", forms)
     monkeypatch.setattr(gpu_build.Building, "_graph", lambda *_: chain())
 
-    def run(builder: Builder) -> list[dict]:
+    def run(builder: Builder, *counts: int) -> list[dict]:
         monkeypatch.setattr(gpu_build, "build_and_measure", builder)
         options = argparse.Namespace(search_seconds=100.0)
-        gpu_build.Building(tmp_path, options).build(1)
+        gpu_build.Building(tmp_path, options).build(counts or (1,))
         return gpu_build.records(tmp_path)
 
     run.folder = tmp_path
@@ -72,6 +72,16 @@ def test_every_engine_is_kept_with_what_it_is(build, tmp_path):
     engines = {tried["file"] for record in found for tried in record["tried"]}
     assert len(engines) == 3 + len(int8["tried"])
     assert [tried["placement"] == "none" for tried in int8["tried"]].count(True) == 1
+
+
+@pytest.mark.parametrize(("int8", "again"), [(0.001, ["TensorRT INT8"]), (float("inf"), [])])
+def test_further_batches_are_built_in_what_was_fastest(build, int8, again):
+    found = build(Builder(int8=int8), 1, 4)
+    assert [(record["way"], record["form"]) for record in found if record["batch"] == 4] == [
+        ("TensorRT FP32", "written out"),
+        ("TensorRT FP16", "own layer"),
+        *((way, "own layer") for way in again),
+    ]
 
 
 def test_what_was_built_or_measured_is_not_built_again(build, tmp_path):

@@ -148,9 +148,12 @@ def test_what_was_built_can_be_measured_later(run, tmp_path):
     assert len(report["networks"]["a"]["ways"]) == 3
 
 
-def test_it_goes_on_where_it_was_stopped(run, tmp_path):
+def test_it_goes_on_where_it_was_stopped(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--steps", "pytorch"])
     run("a", steps=("pytorch",))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--resume"])
     report = run("a", "b", resume=True)
+    assert report["command"] == "python gpu.py --steps pytorch; python gpu.py --resume"
     assert "a pytorch" not in steps(tmp_path)
     assert [name for name in steps(tmp_path) if name.endswith("build")] == ["a build", "b build"]
     assert [len(found["ways"]) for found in report["networks"].values()] == [6, 6]

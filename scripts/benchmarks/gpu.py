@@ -50,9 +50,7 @@ def one_step(options: argparse.Namespace) -> None:
         (folder / f"{options.step}.done").touch()
         return
     if options.step == "build":
-        building = gpu_build.Building(folder, options)
-        for count in options.batches:
-            building.build(count)
+        gpu_build.Building(folder, options).build(options.batches)
         return
     measuring = gpu_network.Measuring(options.network, folder, options)
     getattr(measuring, options.step)()
@@ -64,7 +62,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--gpus", nargs="+", default=["0"], help="each runs a network at a time")
     parser.add_argument("--builds", type=int, default=1, help="at a time on each GPU")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument(
+        "--compile", action="store_true", help="torch.compile, too, at the first batch"
+    )
     parser.add_argument("--steps", nargs="+", default=GPU_STEPS, choices=GPU_STEPS)
     parser.add_argument("--search-seconds", type=float, default=300, help="for INT8's placements")
     parser.add_argument("--limit", type=float, default=1800, help="seconds for a step of a network")

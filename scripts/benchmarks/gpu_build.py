@@ -71,22 +71,45 @@ class Building:
         ]
         (folder / ENGINES).mkdir(exist_ok=True)
 
-    def build(self, count: int) -> None:
+    def build(self, counts: Sequence[int]) -> None:
         """Build FP32, FP16 in each form of the normalizations, and INT8 in the best of these.
 
+        At further batches only what was the fastest form at the first, and INT8 if it was the
+        fastest there: each is as much work again.
+
         Args:
-            count: The batch.
+            counts: The batches.
         """
+        first, *more = counts
+        forms = self._forms("fp16", first)
+        self._in_floating_point(first, forms)
+        best = self._fastest_forms(first) or forms
+        for count in more:
+            self._in_floating_point(count, best[:1])
+        self._build("int8", first, best, 0)
+        for count in more if self._is_int8_fastest(first) else ():
+            self._build("int8", count, best, 0)
+
+    def _in_floating_point(self, count: int, forms: Sequence[Form]) -> None:
         self._build("fp32", count, self._forms("fp32", count)[:1], 0)
-        forms = self._forms("fp16", count)
         for place, form in enumerate(forms):
             self._build("fp16", count, [form], place)
+
+    def _fastest_forms(self, count: int) -> list[Form]:
+        """Return the form that FP16 is fastest in, if any could be built."""
         half = {
             row["form"]: min(way["milliseconds"] for way in row["tried"] if way["milliseconds"])
             for row in self._known
             if (row["way"], row["batch"]) == ("TensorRT FP16", count) and "refused" not in row
         }
-        self._build("int8", count, [min(half, key=half.__getitem__)] if half else forms, 0)
+        return [min(half, key=half.__getitem__)] if half else []
+
+    def _is_int8_fastest(self, count: int) -> bool:
+        return any(
+            (row["way"], row["batch"]) == ("TensorRT INT8", count)
+            and row["tried"][0]["placement"] != "none"
+            for row in self._known
+        )
 
     def _forms(self, precision: Precision, count: int) -> tuple[Form, ...]:
         typed = is_strongly_typed(import_tensorrt())

@@ -66,6 +66,8 @@ class Measuring:
         for count in self.options.batches:
             image = batch.expand(count, -1, -1, -1, -1).contiguous()
             for title, tf32, amp, compiled in ways:
+                if compiled and count != self.options.batches[0]:
+                    continue
                 if any((row["way"], row["batch"]) == (title, count) for row in self.rows):
                     continue
                 torch.backends.cudnn.allow_tf32 = tf32

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from gpu_build import ROWS
@@ -61,7 +62,7 @@ class Run:
             "networks": {name: {"ways": [], "warnings": []} for name in options.networks},
         }
         if options.resume:
-            self._report["networks"].update(self._of_before(facts["date"]))
+            self._take_up(RESULTS / f"gpu-{facts['date']}.json")
 
     def all(self) -> dict[str, Any]:
         """Measure everything there is time for; return the report."""
@@ -81,17 +82,23 @@ class Run:
         self._write()
         return self._report
 
-    def _of_before(self, date: str) -> dict[str, Any]:
-        path = RESULTS / f"gpu-{date}.json"
-        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"networks": {}}
-        return {
-            name: {
-                **{key: value for key, value in found.items() if key != "failed"},
-                "ways": [row for row in found["ways"] if _is_worth_keeping(row)],
+    def _take_up(self, path: Path) -> None:
+        """Keep the rows of an earlier run, and the command that it was."""
+        if not path.exists():
+            return
+        known = json.loads(path.read_text(encoding="utf-8"))
+        self._report["networks"].update(
+            {
+                name: {
+                    **{key: value for key, value in found.items() if key != "failed"},
+                    "ways": [row for row in found["ways"] if _is_worth_keeping(row)],
+                }
+                for name, found in known["networks"].items()
+                if name in self._options.networks
             }
-            for name, found in known["networks"].items()
-            if name in self._options.networks
-        }
+        )
+        if known["command"] != self._report["command"]:
+            self._report["command"] = f"{known['command']}; {self._report['command']}"
 
     def _prepare(self, name: str) -> None:
         """Export and quantize a network on the CPU, unless that has been done."""

@@ -190,6 +190,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--recipes", nargs="+", metavar="NAME", default=())
     parser.add_argument("--networks", nargs="+", metavar="NAME", default=())
+    parser.add_argument("--name", default="medquanbench", help="of the results' files")
     parser.add_argument("--note", default="", help="what a reader of the cells must know")
     options = parser.parse_args()
     if options.trained is not None:
@@ -198,7 +199,7 @@ def main() -> None:
         run(options.trained, options.data, options.output, options.recipes, set(options.networks))
     tables = medptq.benchmark((), None, options.output).tables
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"medquanbench-{circumstances()['date']}"
+    path = RESULTS / f"{options.name}-{circumstances()['date']}"
     for suffix in (".csv", ".html"):
         shutil.copyfile(options.output / f"benchmark{suffix}", path.with_suffix(suffix))
     path.with_suffix(".json").write_text(
