@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import medptq
 from medptq.errors import MedPTQError
+from medptq.versions import installed_version
 
 if TYPE_CHECKING:  # some of them import PyTorch, which a list of models must not wait for
     from medptq.benchmarking.benchmark import Benchmark
@@ -130,7 +131,6 @@ def doctor_answer(diagnosis: Diagnosis) -> Answer:
     With the ``python`` that runs this {version, executable}, the ``versions`` of the libraries that
     matter ("" for one that is not installed), the ``library``'s folder, and ``cache_mb``.
     """
-    from medptq.engines.built import installed_version
     from medptq.models.cache import cache_size
     from medptq.models.library import library_root
 

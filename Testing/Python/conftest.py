@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,21 @@ def _no_library_of_the_users(tmp_path_factory):
     """No test sees or changes the library of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDPTQ_LIBRARY", str(tmp_path_factory.mktemp("library")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _medptq_is_no_distribution():
+    """No test needs that medptq was installed: 3D Slicer imports it from the extension's folder."""
+    found = importlib.metadata.Distribution.from_name
+
+    def from_name(name: str) -> importlib.metadata.Distribution:
+        if name == "medptq":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.metadata.Distribution, "from_name", staticmethod(from_name))
         yield
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "MedPTQSlicer" / "medptq"
 
 # From the foundation up: a room may import from those above it in this list, never from below.
 ROOMS = (
-    *("errors", "progress", "artifacts", "threads", "parent_watch", "installation"),
+    *("errors", "progress", "artifacts", "threads", "parent_watch", "installation", "versions"),
     *("scans", "graph", "models", "quantization", "engines", "inference", "evaluate"),
     *("benchmarking", "housekeeping", "studies", "api", "answers", "cli", "worker"),
 )

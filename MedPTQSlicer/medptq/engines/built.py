@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medptq.models.cache import cache_folder
+from medptq.versions import installed_version
 
 # The distribution on PyPI whose version decides what an engine builds.
 _DISTRIBUTIONS = {"openvino": "openvino", "pytorch": "torch", "tensorrt": "tensorrt"}
@@ -96,15 +96,6 @@ def machine_digest() -> str:
     """Return a digest of the system and the processor, the same on machines of one kind."""
     kind = [platform.system(), platform.machine(), cpu_name()]
     return hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]
-
-
-@functools.cache
-def installed_version(distribution: str) -> str:
-    """Return the version of a distribution, or "" if it is not installed; it is not imported."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def cpu_name() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import itertools
 import math
 import platform
@@ -45,9 +44,10 @@ from medptq.quantization.recovery.recovering import simulate_recovered
 from medptq.quantization.scheme import scheme_of
 from medptq.quantization.simulation.simulating import simulate
 from medptq.quantization.writing import write_quantized
+from medptq.versions import installed_version
 
 _CHECKED_PATCHES = 3
-_LIBRARIES = ("medptq", "numpy", "onnx", "onnx-ir", "torch", "SimpleITK")
+_LIBRARIES = ("numpy", "onnx", "onnx-ir", "torch", "SimpleITK")
 
 
 def quantize_model(
@@ -96,7 +96,8 @@ def quantize_model(
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "versions": {
                 "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+                "medptq": medptq.__version__,
+                **{name: installed_version(name) for name in _LIBRARIES},
             },
             "recipe": recipe.to_json(),
             "placement": {"policy": "openvino", **made.placement},
