@@ -17,7 +17,8 @@ from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import Placement, placed, placements
 from medptq.engines.tensorrt_plan import Plan, Tried
-from medptq.engines.tensorrt_profile import named_in, times_by_node
+from medptq.engines.tensorrt_profile import times_by_node
+from medptq.engines.tensorrt_refused import refused_in
 from medptq.errors import EngineError, first_line
 from medptq.progress import Reporter
 
@@ -27,6 +28,8 @@ MEASURED = "layers that were faster in INT8"
 _NOTHING = Placement("none", frozenset())
 _REPAIRS = 4
 """How often a placement that TensorRT cannot build is tried again with less in it."""
+_NAMED = 4
+"""How many layers a note names."""
 
 BuildChecked = Callable[[onnx.ModelProto, Precision, Form, Reporter], CheckedBuild]
 
@@ -157,7 +160,7 @@ def build_way(
     reporter: Reporter,
     build: BuildChecked,
 ) -> Way:
-    """Build a way; what TensorRT names as what it cannot build in INT8 is left in FP16.
+    """Build a way; what TensorRT tells that it cannot build in INT8 is left in FP16.
 
     Args:
         graph: As for :func:`build_fastest`.
@@ -178,13 +181,19 @@ def build_way(
         try:
             built = build(placed(graph, placement), needed, form, reporter)
         except RuntimeError as error:
-            named = named_in(str(error), placement.nodes)
-            if not named or named == placement.nodes:
+            refused = refused_in(str(error), graph, placement)
+            if not refused or refused == placement.nodes:
                 raise
-            left_out |= named
-            placement = placement.without(named)
+            left_out |= refused
+            placement = placement.without(refused)
         else:
-            names = ", ".join(sorted(left_out))
-            note = f"left in FP16, as TensorRT cannot build them: {names}" if names else ""
-            return Way(placement, form, built, note)
+            return Way(placement, form, built, _told(left_out))
     raise RuntimeError(f"still not after {len(left_out)} layers were left in FP16")
+
+
+def _told(left_out: frozenset[str]) -> str:
+    if not left_out:
+        return ""
+    names = sorted(left_out)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"left in FP16, as TensorRT cannot build them: {', '.join(names[:_NAMED])}{more}"

@@ -1,0 +1,76 @@
+"""Which layers TensorRT cannot build in INT8, from what it says when a build fails.
+
+It may name them. Where it does not, what it says stands for a pattern in the graph that TensorRT
+8.6 is known to trip over: the builds that told so are SegResNet, VISTA3D and MedFormer for the
+residual additions, UNETR and Swin UNETR for the matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import onnx
+import onnx_ir as ir
+
+from medptq.engines.tensorrt_placement import Placement
+from medptq.engines.tensorrt_profile import named_in
+from medptq.graph.editing import constant_of
+
+_PAIR = ("QuantizeLinear", "DequantizeLinear")
+
+
+def refused_in(message: str, graph: onnx.ModelProto, placement: Placement) -> frozenset[str]:
+    """Return the layers of a placement that a failed build's message is about; none if unknown.
+
+    Args:
+        message: What TensorRT said.
+        graph: The graph that the placement is of, with all its Q/DQ nodes.
+        placement: What should have run in INT8.
+    """
+    named = named_in(message, placement.nodes)
+    if named:
+        return named
+    for words, is_meant in _PATTERNS.items():
+        if words in message:
+            return frozenset(
+                f"{node.name}"
+                for node in ir.from_proto(graph).graph
+                if node.name in placement.nodes and is_meant(node, placement)
+            )
+    return frozenset()
+
+
+def _ends_in_an_addition(node: ir.Node, placement: Placement) -> bool:
+    """Tell whether a convolution is added to what stays in floating point.
+
+    TensorRT fuses the two, and has no kernel that computes in INT8 and adds in FP16.
+    """
+    return node.op_type == "Conv" and any(
+        reader.op_type == "Add" and reader.name not in placement.nodes
+        for reader in _readers(node.outputs[0])
+    )
+
+
+def _has_integer_weights(node: ir.Node, _: Placement) -> bool:
+    """Tell whether it is a matrix product of tokens with weights, not one of attention's."""
+    weight = node.inputs[1].producer() if node.op_type in ("Gemm", "MatMul") else None  # type: ignore[union-attr]
+    return (
+        weight is not None
+        and weight.op_type == "DequantizeLinear"
+        and constant_of(weight, 0) is not None
+    )
+
+
+def _readers(value: ir.Value) -> Iterator[ir.Node]:
+    """Yield what reads a value, past Q/DQ pairs."""
+    for node, _ in value.uses():
+        if node.op_type in _PAIR:
+            yield from _readers(node.outputs[0])
+        else:
+            yield node
+
+
+_PATTERNS: dict[str, Callable[[ir.Node, Placement], bool]] = {
+    "incorrectly marked as an int8 node": _ends_in_an_addition,
+    "weights.type() != DataType::kINT8": _has_integer_weights,
+}

@@ -1,0 +1,113 @@
+"""Which layers a failed build is about, on graphs with what TensorRT 8.6 trips over."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+import torch
+
+from medptq.engines.tensorrt_checked_build import CheckedBuild
+from medptq.engines.tensorrt_placement import Placement, placed
+from medptq.engines.tensorrt_refused import refused_in
+from medptq.engines.tensorrt_search import build_way
+from medptq.graph.simplify import simplify
+from medptq.progress import Reporter
+from quantization_helpers import export
+from tensorrt_networks import SMALL, in_int8, quantized_graph
+
+# As TensorRT 8.6 said it of SegResNet and of UNETR.
+UNMARKED = (
+    "Assertion !n->candidateRequirements.empty() failed. All of the candidates were removed, which "
+    "points to the node being incorrectly marked as an int8 node."
+)
+WEIGHTS = "Internal Error (Assertion params.weights.type() != DataType::kINT8 failed. )"
+
+
+class Block(torch.nn.Module):
+    """A residual addition of a convolution, and attention over the voxels as tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv3d(1, 16, 3, stride=4, padding=1)
+        self.inner = torch.nn.Conv3d(16, 16, 3, padding=1)
+        self.outer = torch.nn.Conv3d(16, 16, 3, padding=1)
+        self.query = torch.nn.Linear(16, 16)
+        self.key = torch.nn.Linear(16, 16)
+        self.last = torch.nn.ConvTranspose3d(16, 2, 4, stride=4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = x + self.outer(torch.relu(self.inner(x)))
+        tokens = x.flatten(2).transpose(1, 2)
+        attention = torch.softmax(self.query(tokens) @ self.key(tokens).transpose(1, 2), -1)
+        return self.last((attention @ tokens).transpose(1, 2).reshape(x.shape))
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory) -> onnx.ModelProto:
+    path = tmp_path_factory.mktemp("block") / "net.onnx"
+    export(Block().eval(), SMALL, path)
+    return quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+
+
+def of_type(graph: onnx.ModelProto, *kinds: str) -> frozenset[str]:
+    return frozenset(node.name for node in graph.graph.node if node.op_type in kinds)
+
+
+def test_a_convolution_that_is_added_in_floating_point_is_meant(graph):
+    [outer] = [name for name in of_type(graph, "Conv") if "outer" in name]
+    convolutions = Placement("convolutions", of_type(graph, "Conv"))
+    assert len(convolutions.nodes) == 3
+    assert refused_in(UNMARKED, graph, convolutions) == {outer}
+    assert refused_in(UNMARKED, graph, convolutions.without(frozenset([outer]))) == frozenset()
+    added_in_int8 = Placement("additions, too", of_type(graph, "Conv", "Add"))
+    assert refused_in(UNMARKED, graph, added_in_int8) == frozenset()
+
+
+def test_matrix_products_with_weights_are_meant_and_those_of_attention_are_not(graph):
+    products = of_type(graph, "MatMul", "Gemm")
+    meant = refused_in(WEIGHTS, graph, Placement("all", products | of_type(graph, "Conv")))
+    assert len(products) == 4
+    assert len(meant) == 2
+    assert all("query" in name or "key" in name for name in meant)
+
+
+def test_what_is_named_is_meant_whatever_else_is_said(graph):
+    [first] = [name for name in of_type(graph, "Conv") if "first" in name]
+    everything = Placement("all", of_type(graph, "Conv", "MatMul"))
+    assert refused_in(f"node {first}: {UNMARKED}", graph, everything) == {first}
+    assert refused_in("Myelin error from unknown graph", graph, everything) == frozenset()
+
+
+def test_what_is_meant_is_left_in_fp16_and_the_rest_is_built(graph):
+    built = []
+
+    def build(part: onnx.ModelProto, *_: object) -> CheckedBuild:
+        left = in_int8(part)
+        built.append(left)
+        if any("outer" in name for name in left):
+            raise RuntimeError(UNMARKED)
+        return CheckedBuild(b"", 1.0, 0.01, {})
+
+    convolutions = Placement("convolutions", of_type(graph, "Conv"))
+    way = build_way(graph, convolutions, "as it is", "int8", Reporter(), build)
+    assert [len(left) for left in built] == [3, 2]
+    assert way.note.startswith("left in FP16")
+    assert way.note.endswith("outer/Conv")
+    assert in_int8(placed(graph, way.placement)) == built[-1]
+
+
+def test_a_note_names_a_few_of_many(graph):
+    refused = of_type(graph, "Conv", "MatMul")
+    failures = [RuntimeError(" ".join(refused))]
+
+    def build(*_: object) -> CheckedBuild:
+        if failures:
+            raise failures.pop()
+        return CheckedBuild(b"", 1.0, 0.01, {})
+
+    everything = Placement("all", refused | of_type(graph, "Add"))
+    way = build_way(graph, everything, "as it is", "int8", Reporter(), build)
+    assert len(refused) == 7
+    assert way.note.endswith(" and 3 more")
