@@ -32,6 +32,7 @@ if options.step == "export":
     if options.network == "broken":
         sys.exit("it cannot be written")
     time.sleep(0.3)
+    tell(parameters=5)
     (folder / "export.done").touch()
 elif options.step == "quantize":
     if not (folder / "export.done").exists():
@@ -146,6 +147,15 @@ def test_what_was_built_can_be_measured_later(run, tmp_path):
     report = run("a", "never-built", steps=("measure",))
     assert steps(tmp_path) == ["a measure", "never-built measure"]
     assert len(report["networks"]["a"]["ways"]) == 3
+
+
+def test_what_is_prepared_beforehand_is_told_by_the_later_run(run, tmp_path):
+    run("a", steps=("prepare",))
+    assert (tmp_path / "work" / "a" / "quantize.done").exists()
+    assert steps(tmp_path) == []
+    report = run("a", steps=("build",), resume=True)
+    assert (tmp_path / "work" / "log").read_text(encoding="utf-8").count("export") == 0
+    assert report["networks"]["a"]["parameters"] == 5
 
 
 def test_it_goes_on_where_it_was_stopped(run, tmp_path, monkeypatch):

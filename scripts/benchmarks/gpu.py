@@ -10,7 +10,8 @@ built, FP32, FP16 in each form of the normalizations, and INT8; then what was bu
 step of each network has a process of its own, and what is timed a GPU to itself; ``--builds``
 networks are built at a time on each GPU, which takes about a core for each. Every row is
 written as soon as it is known, and with ``--resume`` those that today's results have are not
-measured again, nor is what lies in ``--work`` built again.
+measured again, nor is what lies in ``--work`` built again. Without GPUs, ``--steps prepare``
+exports and quantizes for a later run.
 
     python scripts/benchmarks/gpu.py                                  # MedPTQ's seven, then three
     python scripts/benchmarks/gpu.py --networks unet nnunet --batches 1 4 --compile
@@ -65,7 +66,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--compile", action="store_true", help="torch.compile, too, at the first batch"
     )
-    parser.add_argument("--steps", nargs="+", default=GPU_STEPS, choices=GPU_STEPS)
+    parser.add_argument("--steps", nargs="+", default=GPU_STEPS, choices=("prepare", *GPU_STEPS))
     parser.add_argument("--search-seconds", type=float, default=300, help="for INT8's placements")
     parser.add_argument("--limit", type=float, default=1800, help="seconds for a step of a network")
     parser.add_argument("--total", type=float, default=1e9, help="seconds for all of them")

@@ -67,10 +67,10 @@ class Run:
     def all(self) -> dict[str, Any]:
         """Measure everything there is time for; return the report."""
         options = self._options
-        prepared = options.networks if "build" in options.steps else ()
+        prepared = options.networks if {"prepare", "build"} & set(options.steps) else ()
         with ThreadPoolExecutor(options.prepare) as preparing:
             parts = [preparing.submit(self._prepare, name) for name in prepared]
-            for step in options.steps:
+            for step in filter(GPU_STEPS.__contains__, options.steps):
                 self._pending = [(name, step) for name in options.networks]
                 gpus = options.gpus * (options.builds if step == "build" else 1)
                 with ThreadPoolExecutor(len(gpus)) as pool:
