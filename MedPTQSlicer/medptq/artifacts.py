@@ -50,6 +50,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_text(path: Path) -> bool:
+    """Tell whether a path is text: ITK ends the whole process over one that is not."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def require_free(path: Path, *, overwrite: bool) -> None:
     """Make sure, before any work is done for it, that a file or folder can be written.
 
@@ -57,6 +66,13 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         OutputError: Something of that name is there (an empty folder does not count) and
             ``overwrite`` is false, or the folder it is to lie in cannot be written to.
     """
+    if not is_text(path):
+        raise OutputError(
+            "unwritable",
+            f"{path.name.encode('utf-8', 'replace').decode()} was not written",
+            why="its path holds letters in an encoding that this system does not use",
+            todo="Choose another folder or name, in plain letters",
+        )
     is_empty_folder = path.is_dir() and not any(path.iterdir())
     if path.exists() and not overwrite and not is_empty_folder:
         raise OutputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,16 @@ def _no_library_of_the_users(tmp_path_factory):
     """No test sees or changes the library of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDPTQ_LIBRARY", str(tmp_path_factory.mktemp("library")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _python_as_users_have_it():
+    """No test needs what only developers set: processes write through, for one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("PYTHON")]:
+            if name != "PYTHONPATH":
+                patch.delenv(name)
         yield
 
 

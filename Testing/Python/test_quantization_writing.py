@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 from torch import nn
 
+from medptq.engines import openvino
 from medptq.engines.openvino import OpenVINOEngine, import_openvino
 from medptq.engines.protocol import BuildRequest
 from medptq.errors import QuantizationError
@@ -104,10 +105,10 @@ def test_openvino_runs_it_in_int8_and_finds_the_same(graph, patches, tmp_path, n
         as_built = _outputs(session.run, patches)
 
     # What is no INT8 the engine runs in BF16, where that is native. In FP32 it is the simulation.
-    core, exact = import_openvino().Core(), {"INFERENCE_PRECISION_HINT": "f32"}
-    model = core.read_model(str(request.onnx))
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    model = openvino._read(request)
     model.reshape(list(network.input_shape))
-    compiled = core.compile_model(model, "CPU", exact)
+    compiled = import_openvino().Core().compile_model(model, "CPU", exact)
     in_fp32 = [torch.from_numpy(next(iter(compiled([patch]).values())).copy()) for patch in patches]
     expected = _outputs(network.run, patches)
     for found, least in ((in_fp32, 0.9995), (as_built, 0.98)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -32,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The words after the program's name; those that it was started with by default.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a scan's name may have letters that it lacks
+            stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     command = _COMMANDS[options.command]
     with Terminal(quiet=options.quiet) as terminal:
@@ -53,17 +57,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(outcome: Outcome, options: argparse.Namespace, terminal: Terminal) -> None:
     if options.json:
-        print(json.dumps({**outcome.answer, "warnings": terminal.warnings}, ensure_ascii=False))
+        print(json.dumps({**outcome.answer, "warnings": terminal.warnings}))
         return
     console = Console(highlight=False)
     for part in outcome.shown:
-        console.print(part, soft_wrap=isinstance(part, str))
+        console.print(part, soft_wrap=isinstance(part, str), markup=False)
 
 
 def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -> int:
     if options.json:
         failure = answers.error_answer(error)
-        print(json.dumps({"error": failure, "warnings": terminal.warnings}, ensure_ascii=False))
+        print(json.dumps({"error": failure, "warnings": terminal.warnings}))
     else:
         print(error, file=sys.stderr)
     return error.exit_status

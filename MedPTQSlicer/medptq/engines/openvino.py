@@ -21,6 +21,11 @@ from numpy.typing import NDArray
 
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
+from medptq.engines.openvino_int8 import (
+    concatenates_exactly,
+    multiplies_exactly,
+    with_kept_zero_points,
+)
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
 from medptq.errors import EngineError, last_line
 from medptq.graph.external_data import is_whole
@@ -174,6 +179,8 @@ class OpenVINOSession(Session):
 def _read(request: BuildRequest) -> Any:
     """Return the graph as OpenVINO's model; no copy of it stays behind."""
     graph = checked_graph(request)
+    if request.precision == "int8" and is_whole(graph) and not concatenates_exactly(_core()):
+        graph = with_kept_zero_points(graph)
     # From its files only where one message cannot hold it.
     source = graph.SerializeToString() if is_whole(graph) else str(request.onnx)
     del graph
@@ -247,11 +254,12 @@ def _core() -> Any:
 @functools.cache
 def _native_precisions() -> tuple[Precision, ...]:
     # OpenVINO lists BF16 only for CPUs that compute in it (AMX, AVX512_BF16, AVX2_VNNI_2), but
-    # INT8 for every CPU; on ARM its INT8 kernels do not cover 3D convolutions.
+    # INT8 for every CPU: those without VNNI compute wrongly, and on ARM its INT8 kernels do not
+    # cover 3D convolutions.
     precisions: list[Precision] = ["fp32"]
     if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         precisions.insert(0, "bf16")
-    if platform.machine() in ("x86_64", "AMD64"):
+    if platform.machine() in ("x86_64", "AMD64") and multiplies_exactly(_core()):
         precisions.insert(0, "int8")
     return tuple(precisions)
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+import medptq
 from medptq.engines.protocol import Precision
 from medptq.errors import EngineError, MedPTQError
 from medptq.evaluate.latency import Latency
@@ -92,8 +93,12 @@ def measure_run(
         "labels": str(labels),
         "parent": os.getpid(),
     }
+    # It finds this package where it was not installed, too, as in 3D Slicer.
+    home = str(Path(medptq.__file__).resolve().parents[1])
+    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
     with subprocess.Popen(
         [sys.executable, "-m", "medptq.evaluate.measured_run"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -104,7 +109,7 @@ def measure_run(
         except BaseException:
             process.kill()
             raise
-    if process.returncode != 0 or "error" in answer:
+    if process.returncode != 0 or "latency" not in answer:
         raise EngineError(
             "run",
             f"{engine} in {precision} could not be measured",
@@ -217,7 +222,8 @@ def _main() -> int:
         answer = _run(request)
     except MedPTQError as error:
         answer = {"error": str(error).rstrip(".")}
-    print(json.dumps(answer), file=answer_to)
+    # Python flushes what is standard output as it ends, which this no longer is.
+    print(json.dumps(answer), file=answer_to, flush=True)
     return 0
 
 

@@ -108,6 +108,8 @@ def _trace(module: torch.nn.Module, shape: Shape, path: Path) -> None:
                 output_names=["logits"],
                 dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
             )
+    except OSError:  # the disk
+        raise
     except Exception as error:  # it runs the network, which may raise anything
         raise ModelError(
             "export",

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from medptq.artifacts import is_text
 from medptq.errors import ScanError
 from medptq.scans import refusals
 from medptq.scans.sources import DICOM
@@ -57,6 +58,8 @@ class DicomImage:
 
 def read_header(path: Path) -> DicomImage | None:
     """Read one file's header; None if it holds no image, or only a result such as a dose."""
+    if not is_text(path):
+        return None
     reader = sitk.ImageFileReader()
     reader.SetImageIO(DICOM)
     reader.SetFileName(str(path))

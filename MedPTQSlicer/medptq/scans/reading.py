@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from medptq.artifacts import is_text
 from medptq.errors import ScanError
 from medptq.progress import Reporter
 from medptq.scans import dicom, refusals
@@ -176,6 +177,8 @@ def _opened(
         raise refusals.missing(data)
     if whole and format_reader in (METAIMAGE, NRRD):
         check_compressed(path)
+    if not is_text(path):
+        raise refusals.unnamable(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(format_reader)
     reader.SetFileName(str(path))

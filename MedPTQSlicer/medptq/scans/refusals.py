@@ -30,6 +30,18 @@ def unknown_format(path: Path) -> ScanError:
     )
 
 
+def unnamable(path: Path) -> ScanError:
+    """Return the error for a path that libraries cannot be told: its bytes are no text."""
+    shown = path.name.encode("utf-8", "replace").decode()
+    return ScanError(
+        "format",
+        f"{shown} cannot be read",
+        why="its name, or a folder's that it lies in, holds letters in an encoding that this "
+        "system does not use",
+        todo="Rename it in plain letters",
+    )
+
+
 def corrupt(name: str, why: str) -> ScanError:
     """Return the error for a file that is damaged or not what its suffix says."""
     return ScanError(
