@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(failure, options, terminal)
     try:
         _show(outcome, options, terminal)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as where it was closed, and for Windows' programs
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever reads has seen enough, as head does. Python would try again as it ends. (rich
         # does the same for what it prints.)
