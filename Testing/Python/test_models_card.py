@@ -89,7 +89,7 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
         st.fixed_dictionaries(
             {
                 "schema": st.just(1),
-                "id": st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z"),
+                "id": st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{4,20}\Z"),
                 "modality": st.sampled_from(["CT", "MR", "MR T1w"]),
                 "input": st.fixed_dictionaries(
                     {"patch_size": size},
@@ -210,6 +210,8 @@ def add(step: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
         (lambda card: card.update(schema=2), '"schema" must be 1'),
         (lambda card: card.update(id="../net"), '"id" is "../net", not of the form wanted'),
         (lambda card: card.update(id="net\n"), '"id"'),
+        (lambda card: card.update(id="Con"), '"id"'),  # no folder of Windows'
+        (lambda card: card.update(id="lpt1"), '"id"'),
         (lambda card: card.update(modality=3), '"modality" must be string'),
         (lambda card: card["input"].update(patch_size=[96, 96]), '"input.patch_size"'),
         (lambda card: card["input"].update(patch_size=[96, 96, 0]), '"input.patch_size[2]"'),

@@ -6,7 +6,6 @@ Everything in it can be made again, so it may be cleared at any time.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -15,16 +14,16 @@ import platformdirs
 
 from medptq.artifacts import folder_size
 from medptq.errors import ModelError
+from medptq.models.user_folders import user_folder
 
 Part: TypeAlias = Literal["downloads", "networks", "engines"]
 
 
 def cache_root() -> Path:
     """Return the cache's folder; it need not exist yet."""
-    chosen = os.environ.get("MEDPTQ_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return platformdirs.user_cache_path("medptq", appauthor=False)
+    return user_folder(
+        "MEDPTQ_CACHE", lambda: platformdirs.user_cache_path("medptq", appauthor=False)
+    )
 
 
 def cache_folder(part: Part) -> Path:

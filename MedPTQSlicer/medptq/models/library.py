@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from medptq.artifacts import atomic_folder, recover, sha256_of, write_json
 from medptq.errors import ModelError
 from medptq.models.card import card_of, read_card
 from medptq.models.segmentation_model import SegmentationModel
+from medptq.models.user_folders import user_folder
 
 NETWORK, TWIN = "network", "int8"
 _GRAPH, _CARD, _RECORD = "network.onnx", "card.json", "record.json"
@@ -36,10 +36,9 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # as card.schema.json has i
 
 def library_root() -> Path:
     """Return the library's folder; it need not exist yet."""
-    chosen = os.environ.get("MEDPTQ_LIBRARY")
-    if chosen:
-        return Path(chosen).expanduser().absolute()
-    return platformdirs.user_data_path("medptq", appauthor=False)
+    return user_folder(
+        "MEDPTQ_LIBRARY", lambda: platformdirs.user_data_path("medptq", appauthor=False)
+    )
 
 
 def library_ids() -> tuple[str, ...]:
