@@ -61,7 +61,7 @@ def test_ctrl_c_stops_cleanly(tmp_path, network, number):
     _until_calibrating(process)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, error
     assert "Stopped" in error
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
