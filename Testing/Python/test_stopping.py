@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from medptq.cli import main
+from medptq.cli.console import Terminal
+from medptq.errors import Cancelled
+from medptq.progress import Progress
 from medptq.quantization.quantized_model import load_quantized_model
 from tiny_network import write_network, write_scan
 
@@ -66,6 +71,44 @@ def test_ctrl_c_stops_cleanly(tmp_path, network, number):
     assert "Traceback" not in error
     assert not (tmp_path / "out").exists()
     assert _remains(tmp_path) == []
+
+
+class Stderr(io.StringIO):
+    """Is interrupted in its first line; refuses, as Python's own, to be written to within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+        self.writer: int | None = None
+        self.is_interrupted = False
+
+    def write(self, text: str) -> int:
+        if self.writer == threading.get_ident():
+            raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
+        with self.lock:
+            self.writer = threading.get_ident()
+            try:
+                if not self.is_interrupted:
+                    self.is_interrupted = True
+                    signal.raise_signal(signal.SIGINT)
+                return super().write(text)
+            finally:
+                self.writer = None
+
+
+def test_ctrl_c_within_a_line_stops_too(monkeypatch):
+    stderr = Stderr()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with Terminal(quiet=False) as terminal:
+        terminal.reporter.report(Progress("Working", 0, 2, None))
+        with pytest.raises(Cancelled):
+            terminal.reporter.check()
+        for _ in range(100):
+            if "press Ctrl-C again" in stderr.getvalue():
+                break
+            time.sleep(0.05)
+    assert stderr.getvalue().startswith("Working 0% ...")
+    assert "press Ctrl-C again" in stderr.getvalue()
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -69,7 +70,10 @@ class Terminal:
             if self._stopping:
                 raise KeyboardInterrupt
             self._stopping = True
-            self._console.print("Stopping after the step at hand; press Ctrl-C again to stop now.")
+            # By a thread: this may have interrupted a line that is just being written, and Python
+            # refuses to write another within it.
+            text = "Stopping after the step at hand; press Ctrl-C again to stop now."
+            threading.Thread(target=self._console.print, args=[text]).start()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
