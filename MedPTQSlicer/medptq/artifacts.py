@@ -59,6 +59,11 @@ def is_text(path: Path) -> bool:
     return True
 
 
+def shown_name(path: Path) -> str:
+    """Return the name of a path that is no text as far as it can be shown."""
+    return path.name.encode("utf-8", "replace").decode()
+
+
 def require_free(path: Path, *, overwrite: bool) -> None:
     """Make sure, before any work is done for it, that a file or folder can be written.
 
@@ -69,7 +74,7 @@ def require_free(path: Path, *, overwrite: bool) -> None:
     if not is_text(path):
         raise OutputError(
             "unwritable",
-            f"{path.name.encode('utf-8', 'replace').decode()} was not written",
+            f"{shown_name(path)} was not written",
             why="its path holds letters in an encoding that this system does not use",
             todo="Choose another folder or name, in plain letters",
         )

@@ -107,12 +107,18 @@ class Core:
         return compiled
 
 
+class NoKernel(Core):
+    def compile_model(self, *_: object):
+        raise RuntimeError("could not create a primitive descriptor")
+
+
 @pytest.mark.parametrize(
     ("core", "concatenates", "multiplies"),
     [
         (Core(0.0, 1e9), True, True),
         (Core(1.0, 1e9), False, True),
         (Core(0.0, 100.0), True, False),
+        (NoKernel(0.0, 1e9), False, False),
     ],
 )
 def test_what_is_computed_wrongly_is_found(core, concatenates, multiplies):

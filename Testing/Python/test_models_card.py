@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
         st.fixed_dictionaries(
             {
                 "schema": st.just(1),
-                "id": st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{4,20}\Z"),
+                "id": st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,20}\Z").filter(
+                    lambda name: not re.fullmatch("con|prn|aux|nul|com[0-9]|lpt[0-9]", name.lower())
+                ),
                 "modality": st.sampled_from(["CT", "MR", "MR T1w"]),
                 "input": st.fixed_dictionaries(
                     {"patch_size": size},

@@ -36,6 +36,7 @@ def table(report: dict[str, Any]) -> str:
             else ""
         ),
         "",
+        *([report["note"], ""] if "note" in report else []),  # of who published it
         *_of_ours(report),
         "",
         "All that was measured. Behind FP16: how normalizations were written.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medptq.artifacts import shown_name
 from medptq.errors import ScanError
 
 FORMATS_IN_WORDS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) and DICOM"
@@ -32,10 +33,9 @@ def unknown_format(path: Path) -> ScanError:
 
 def unnamable(path: Path) -> ScanError:
     """Return the error for a path that libraries cannot be told: its bytes are no text."""
-    shown = path.name.encode("utf-8", "replace").decode()
     return ScanError(
         "format",
-        f"{shown} cannot be read",
+        f"{shown_name(path)} cannot be read",
         why="its name, or a folder's that it lies in, holds letters in an encoding that this "
         "system does not use",
         todo="Rename it in plain letters",
