@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 import medptq
@@ -170,6 +172,17 @@ def test_it_ends_on_sigterm_and_not_on_ctrl_c(tmp_path):
         worker.process.send_signal(signal.SIGINT)
         worker.call("ping")
         worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no thread is chosen by its number")
+def test_it_ends_on_a_sigterm_that_another_thread_gets(tmp_path):
+    """As when it comes just before the main thread sleeps, which Python then does not wake."""
+    with Worker(tmp_path) as worker:
+        worker.call("ping")
+        pid = worker.process.pid
+        threads = [thread.id for thread in psutil.Process(pid).threads() if thread.id != pid]
+        os.kill(threads[0], signal.SIGTERM)
         assert worker.ends() == 0
 
 

@@ -7,6 +7,7 @@ import contextlib
 import faulthandler
 import os
 import signal
+import socket
 import threading
 import traceback
 from pathlib import Path
@@ -41,17 +42,32 @@ def main() -> None:
     )
     # Ctrl-C reaches every process of the terminal; here the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # On a thread, as the handler may interrupt the main thread while it holds the queue's lock.
-    signal.signal(
-        signal.SIGTERM,
-        lambda *_: threading.Thread(target=server.stop, args=["SIGTERM"]).start(),
-    )
+    _stop_on_sigterm(server)
     try:
         server.serve()
     except BaseException:
         traceback.print_exc()
         end_process(1)
     end_process(0)
+
+
+def _stop_on_sigterm(server: Server) -> None:
+    """Stop the server when SIGTERM comes, whatever the main thread does.
+
+    A handler would not do: Python runs it on the main thread, which may be about to sleep as the
+    signal comes, and then sleeps on, or hold the lock of the queue that is to be stopped.
+    """
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # only so that it is written there
+
+    def listen() -> None:
+        while True:
+            if signal.SIGTERM in reading.recv(1):
+                server.stop("SIGTERM")
+
+    threading.Thread(target=listen, name="sigterm", daemon=True).start()
 
 
 def _lead_a_group() -> None:
