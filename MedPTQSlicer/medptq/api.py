@@ -17,7 +17,7 @@ from medptq.evaluate.comparing import compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
 from medptq.inference.choosing import Candidate, choose
 from medptq.inference.locating import locator
-from medptq.inference.networks import Network, plain_model
+from medptq.inference.networks import Network, model_of, plain_model
 from medptq.inference.scan_by_scan import SegmentedScan, label_map_files, segment_sources
 from medptq.inference.sessions import SessionPool
 from medptq.models.segmentation_model import SegmentationModel
@@ -30,7 +30,8 @@ from medptq.quantization.quantized_model import (
 from medptq.quantization.quantizing import quantize_model
 from medptq.quantization.recipe import Recipe
 from medptq.quantization.twins import load_network, load_twin, load_with_twin, place_of_twin
-from medptq.scans.finding import find_scans
+from medptq.scans.finding import find_scans, find_with_slices
+from medptq.scans.reading import read_header
 
 _SILENT = Reporter()
 _STANDARD = Recipe()
@@ -152,7 +153,10 @@ def segment(
     """
     if isinstance(network, (str, Path)):
         network = load_with_twin(network, reporter, needs_int8=precision == "int8")
-    sources = find_scans(Path(scan), reporter)
+    found = find_with_slices(Path(scan), reporter)
+    sources = [source for source, _ in found]
+    if len(found) == 1:  # before the network is built and timed, which may take minutes
+        read_header(*found[0], model_of(network).channels)
     targets = label_map_files(Path(scan), sources, None if output is None else Path(output))
     for target in targets:
         if target is not None:

@@ -130,6 +130,13 @@ def test_a_2d_image(tmp_path, network, capsys):
     _refused(_segment(network, scan, tmp_path / "o.nii.gz"), SCAN, capsys, tmp_path, "2D")
 
 
+def test_what_the_header_tells_is_said_before_the_network_is_built(tmp_path, network, capsys):
+    scan = _image(np.zeros((1, 30, 30), np.int16), tmp_path / "scan.nii.gz")
+    status = _segment(network, scan, tmp_path / "o.nii.gz", "--engine", "openvino")
+    _refused(status, SCAN, capsys, tmp_path, "2D")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_4d_scan_and_one_with_several_channels(tmp_path, network, capsys):
     one = sitk.GetImageFromArray(np.random.default_rng(0).random((9, 9, 9)).astype(np.float32))
     sitk.WriteImage(sitk.JoinSeries([one, one + 1]), str(tmp_path / "4d.nii.gz"))
