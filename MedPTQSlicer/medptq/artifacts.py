@@ -8,13 +8,13 @@ believed.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -78,18 +78,20 @@ def require_free(path: Path, *, overwrite: bool) -> None:
             why="its path holds letters in an encoding that this system does not use",
             todo="Choose another folder or name, in plain letters",
         )
-    is_empty_folder = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not overwrite and not is_empty_folder:
-        raise OutputError(
-            "exists",
-            f"{path} was not written",
-            why="something of that name is there already",
-            todo="Choose another name, or ask for it to be replaced with --overwrite",
-        )
     try:
+        is_empty_folder = path.is_dir() and not any(path.iterdir())
+        if path.exists() and not overwrite and not is_empty_folder:
+            raise OutputError(
+                "exists",
+                f"{path} was not written",
+                why="something of that name is there already",
+                todo="Choose another name, or ask for it to be replaced with --overwrite",
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent, prefix=_PART):
-            pass
+        # Under the name that it will be written by, which may be too long for this system.
+        part = _beside(path, "new")
+        part.touch()
+        part.unlink()
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -262,9 +264,13 @@ def _flush(path: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> OutputError:
+    todo = {
+        errno.ENAMETOOLONG: "Choose a shorter name",
+        errno.ENOSPC: "Free some space, or choose a folder on another disk",
+    }.get(error.errno or 0, "Free some space, or choose a folder that you may write to")
     return OutputError(
         "unwritable",
         f"{path} could not be written",
         why=error.strerror or str(error),
-        todo="Free some space, or choose a folder that you may write to",
+        todo=todo,
     )

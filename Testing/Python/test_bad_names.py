@@ -64,6 +64,18 @@ def test_an_output_whose_path_is_no_text_is_refused_before_any_work(tmp_path, ne
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("letters", [230, 300])
+def test_an_output_whose_name_is_too_long_is_refused_before_any_work(
+    tmp_path, network, capsys, letters
+):
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    assert segment(network, scan, tmp_path / f"{'o' * letters}.nii.gz", "--quiet") == OUTPUT
+    told = capsys.readouterr().err
+    assert "Choose a shorter name" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "cache").exists()
+
+
 def test_brackets_in_a_path_are_printed_as_they_are(tmp_path, network, capsys):
     scan = write_scan(tmp_path / "scan.nii.gz")
     output = tmp_path / "of [copy] [/o]" / "out.nii.gz"
