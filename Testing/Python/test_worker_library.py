@@ -181,7 +181,10 @@ def test_wrong_params_are_refused(worker, method, params):
     assert worker.error(method, **params)["code"] == -32602
 
 
-def test_the_log_names_nothing(folder, worker):
+def test_the_log_names_nothing(folder, worker, imported):
+    worker.call("inspect", scans=str(folder / "scans"))
+    worker.call("remove", model=imported, what="int8")
+    worker.call("clear")
     text = (folder / "log.txt").read_text(encoding="utf-8")
     for method in ("import", "remove", "clear", "inspect"):
         assert method in text
