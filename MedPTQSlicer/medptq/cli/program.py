@@ -38,22 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     command = _COMMANDS[options.command]
+    outcome: Outcome | MedPTQError
     with Terminal(quiet=options.quiet) as terminal:
         try:
             outcome = command(options, terminal.reporter)
-        except (MedPTQError, KeyboardInterrupt) as error:
-            failure = error if isinstance(error, MedPTQError) else Cancelled()
-            return _fail(failure, options, terminal)
+        except MedPTQError as error:
+            outcome = error
+        except KeyboardInterrupt:
+            outcome = Cancelled()
+    status = outcome.exit_status if isinstance(outcome, MedPTQError) else 0
     try:
-        _show(outcome, options, terminal)
+        if isinstance(outcome, MedPTQError):
+            _show_failure(outcome, options, terminal)
+        else:
+            _show(outcome, options, terminal)
         if sys.stdout is not None:  # as where it was closed, and for Windows' programs
             sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough, as head does. Python would try again as it ends. (rich
-        # does the same for what it prints.)
+    except OSError as error:
+        # Python would try again as it ends. (rich does the same for what it prints.)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough, as head does
+            print(f"The answer could not be printed: {error.strerror}.", file=sys.stderr)
+        return status or 1
+    return status
 
 
 def _show(outcome: Outcome, options: argparse.Namespace, terminal: Terminal) -> None:
@@ -65,13 +72,12 @@ def _show(outcome: Outcome, options: argparse.Namespace, terminal: Terminal) -> 
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
 
 
-def _fail(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -> int:
+def _show_failure(error: MedPTQError, options: argparse.Namespace, terminal: Terminal) -> None:
     if options.json:
         failure = answers.error_answer(error)
         print(json.dumps({"error": failure, "warnings": terminal.warnings}))
     else:
         print(error, file=sys.stderr)
-    return error.exit_status
 
 
 def _inspect(options: argparse.Namespace, reporter: Reporter) -> Outcome:
