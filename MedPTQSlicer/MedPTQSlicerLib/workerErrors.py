@@ -19,6 +19,7 @@ _INSTALL = "Open 'This computer' and install what is missing, or choose a Python
 # does not say, and its own status is then 1.
 _LAUNCHER_SAW_A_SIGNAL = "exit abnormally"
 _CANCELLED = -32800  # JSON-RPC's code for it, see medptq.worker
+_FAILED_IMPORT = re.compile(r"\b(?:ModuleNotFoundError|ImportError)\b(?:: (\w+))?")
 _LONGEST = 300  # characters of what another program said
 
 
@@ -109,8 +110,9 @@ def errorFromAnswer(error: Mapping[str, Any]) -> MedPTQError:
             todo=_AGAIN,
         )
     code, what, why, todo = (str(data.get(part, "")) for part in ("code", "what", "why", "todo"))
-    if "ModuleNotFoundError" in why or "ImportError" in why:
-        why = "a package of the worker's Python is missing, or cannot be loaded"
+    if (failed := _FAILED_IMPORT.search(why)) is not None:
+        package = f"the package {failed[1]}" if failed[1] else "a package"
+        why = f"{package} of the worker's Python is missing, or cannot be loaded"
         return WorkerError("packages", what, why=why, todo=_INSTALL)
     family, _, name = code.partition(".")
     kinds = {kind.family: kind for kind in MedPTQError.__subclasses__() if kind is not Cancelled}

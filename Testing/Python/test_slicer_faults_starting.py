@@ -102,15 +102,26 @@ def test_a_python_that_says_nothing(
     until(lambda: workers() == [], 1)
 
 
-def test_a_package_that_is_found_missing_later(slicer_worker: Any, tmp_path: Path) -> None:  # noqa: F811
-    why = "of a fault in the program (ModuleNotFoundError)"
-    fault = {"code": "medptq.unexpected", "what": "The work", "why": why, "todo": "Try again"}
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("ModuleNotFoundError", "a package of"), ("ImportError: numpy", "the package numpy of")],
+)
+def test_a_package_that_is_found_missing_later(
+    slicer_worker: Any,  # noqa: F811
+    tmp_path: Path,
+    fault: str,
+    told: str,
+) -> None:
+    why = f"of a fault in the program ({fault})"
+    data = {"code": "medptq.unexpected", "what": "The work", "why": why, "todo": "Try again"}
     code = f"""{HELLO}
 hello(1)
 for line in sys.stdin:
     id = json.loads(line)["id"]
-    say(id=id, error={{"code": -32603, "message": "", "data": {fault!r}}})
+    say(id=id, error={{"code": -32603, "message": "", "data": {data!r}}})
 """
     run_instead(tmp_path, code)
     job = slicer_worker.run(job_of(slicer_worker.client, "models"))
-    assert "This computer" in failure_of(job, "worker.packages", 20).todo
+    failure = failure_of(job, "worker.packages", 20)
+    assert told in failure.why
+    assert "This computer" in failure.todo

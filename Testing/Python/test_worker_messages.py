@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from contextlib import suppress
 
@@ -86,3 +87,20 @@ def test_an_unexpected_fault_tells_its_kind_and_no_names(tmp_path):
     assert "FileNotFoundError" in text
     assert "test_an_unexpected_fault" in text
     assert "Doe" not in text
+
+
+def test_an_import_that_failed_tells_the_package(tmp_path, monkeypatch):
+    (tmp_path / "wrapped").mkdir()
+    (tmp_path / "wrapped" / "__init__.py").write_text(
+        "try:\n    import wrapped.of_another_python\n"
+        "except ImportError as error:\n    raise ImportError('Doe: good advice') from error\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("wrapped")
+    answer = json.loads(failure(7, caught.value))
+    assert "(ImportError: wrapped)" in answer["error"]["message"]
+    assert "Doe" not in json.dumps(answer)
+    with pytest.raises(ImportError) as caught:
+        raise ImportError("Doe")
+    assert "(ImportError)" in json.loads(failure(7, caught.value))["error"]["message"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Python"))
 # The worker's Python need not have medptq installed.
-sys.path[:0] = [str(ROOT / "MedPTQSlicer"), str(ROOT / "Testing" / "Python")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "MedPTQSlicer"))
 
 from tiny_network import write_network, write_scan
 

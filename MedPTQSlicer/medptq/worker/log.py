@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 _MOST_BYTES = 1_000_000
@@ -31,13 +32,21 @@ def open_log(path: Path | None) -> logging.Logger:
     return log
 
 
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what caused it, what caused that, and so on, as far as it is of use."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def where(error: BaseException) -> str:
     """Return the traceback of an error and its causes without their texts, which may name files."""
     parts: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None and len(parts) < _MOST_CAUSES:
+    for cause in causes_of(error):
         frames = traceback.extract_tb(cause.__traceback__)
         lines = [f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
         parts.append("\n".join([type(cause).__name__, *lines]))
-        cause = cause.__cause__ or cause.__context__
     return "\ncaused by ".join(parts)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from medptq.answers import error_answer
 from medptq.errors import Cancelled, MedPTQError
+from medptq.worker.log import causes_of
 
 RequestId: TypeAlias = int | str
 
@@ -95,7 +96,8 @@ def refusal(error: ProtocolError) -> bytes:
 def failure(request_id: RequestId, error: BaseException) -> bytes:
     """Return the line that answers a request whose work failed.
 
-    Of an unexpected fault only the kind is told: its text may name a patient's file.
+    Of an unexpected fault only the kind is told, as its text may name a patient's file; and of an
+    import that failed the package, which is what its user has to mend.
     """
     if isinstance(error, Cancelled):
         code = CANCELLED
@@ -103,15 +105,27 @@ def failure(request_id: RequestId, error: BaseException) -> bytes:
         code = FAILED
     else:
         code = UNEXPECTED
+        package = _package_not_imported(error)
         error = MedPTQError(
             "unexpected",
             "The work did not finish",
-            why=f"of a fault in the program ({type(error).__name__})",
+            why=f"of a fault in the program ({type(error).__name__}{package and f': {package}'})",
             todo="Try again; if it comes back, report it with the worker's log",
         )
     data = error_answer(error)
     message = data.pop("message")
     return _line({"id": request_id, "error": {"code": code, "message": message, "data": data}})
+
+
+def _package_not_imported(error: BaseException) -> str:
+    """Return the package that could not be imported, as far as Python tells, or ``""``."""
+    name = ""
+    for cause in causes_of(error):
+        if not isinstance(cause, ImportError):
+            break
+        # The last one knows: packages wrap what they failed on in errors of good advice.
+        name = cause.name or name
+    return name.partition(".")[0]
 
 
 def _line(message: Mapping[str, Any]) -> bytes:

@@ -54,7 +54,6 @@ def collapsible_group_boxes() -> None:
 
 def path_edits() -> None:
     edit, heard = ctk.ctkPathLineEdit(), []
-    edit.filters = ctk.ctkPathLineEdit.Dirs
     edit.connect("currentPathChanged(QString)", heard.append)
     edit.currentPath = tempfile.gettempdir()
     assert edit.currentPath == tempfile.gettempdir()
