@@ -94,7 +94,7 @@ def _sizeWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     extent = spacing * volumeNode.GetImageData().GetDimensions()
     modelSpacing = _modelSpacing(card)
-    sentences = []
+    sentences, tooShort = [], []
     for axis, (patientAxis, _) in enumerate(closest_axes(matrix)):
         direction = _DIRECTIONS[patientAxis]
         if modelSpacing is None:
@@ -108,12 +108,18 @@ def _sizeWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
                     f" {_title(card)} works on {voxel:.3g} mm: small structures may be missed."
                 )
         if extent[axis] < needed:
-            inView = f"the {card['region'].lower()}" if card.get("region") else "what it looks for"
-            sentences.append(
-                f"It covers only {extent[axis]:.3g} mm {direction}: {_title(card)} needs {inView}"
-                " in view, with what surrounds it."
-            )
+            tooShort.append(f"{extent[axis]:.3g} mm {direction}")
+    if tooShort:
+        inView = f"the {card['region'].lower()}" if card.get("region") else "what it looks for"
+        sentences.append(
+            f"It covers only {_listed(tooShort)}: {_title(card)} needs {inView} in view, with what"
+            " surrounds it."
+        )
     return sentences
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join([part for part in (", ".join(parts[:-1]), parts[-1]) if part])
 
 
 def _modelSpacing(card: Card) -> list[tuple[float, float]] | None:

@@ -162,7 +162,7 @@ def _causeOf(end: ProcessEnd) -> tuple[str, str]:
     if _isKilled(end):
         return (
             "the system, or somebody, stopped it, probably because the memory ran out",
-            "Close other programs, or choose a smaller volume, and try again",
+            "Close other programs, or take a smaller volume or fewer patches, and try again",
         )
     if end.isCrash:
         return f"it was stopped by {_signalName(end.exitCode)}", _AGAIN

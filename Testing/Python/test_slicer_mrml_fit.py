@@ -119,6 +119,10 @@ def test_a_slab_is_too_little_to_see(scene: SlicerScene) -> None:
     )
     sentences = fitWarnings(scene.volume(np.zeros((12, 200, 200), np.int16), tilted()), BRAIN)
     assert [sentence[:35] for sentence in sentences] == ["It covers only 37.2 mm from head to"]
+    [sentence] = fitWarnings(_ct(scene, (1.0, 1.0, 2.0), (30, 40, 50)), SPLEEN)
+    assert sentence.startswith(
+        "It covers only 50 mm from left to right, 40 mm from front to back and 60 mm from head"
+    )
 
 
 def test_a_model_of_several_images_needs_more_than_one_volume(scene: SlicerScene) -> None:
