@@ -15,6 +15,8 @@ import pytest
 SCAN = 3
 FOUND = ["cache"]
 REFUSED = ["inspect", "/no/such/folder"]
+FULL = Path("/dev/full")
+NEEDS_FULL = pytest.mark.skipif(not FULL.exists(), reason=f"this system has no {FULL}")
 
 
 @pytest.mark.parametrize("more", [(), ("--json",)])
@@ -32,19 +34,24 @@ def test_a_pipe_that_nobody_reads(command, status, more):
     assert b"BrokenPipe" not in done.stderr
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@NEEDS_FULL
 @pytest.mark.parametrize("more", [(), ("--json",)])
 def test_a_full_disk(more):
-    with Path("/dev/full").open("wb") as full:
+    with FULL.open("wb") as full:
         done = _run([*FOUND, *more], full.fileno())
     assert done.returncode == 1
     assert done.stderr == b"The answer could not be printed: No space left on device.\n"
 
 
-def _run(command: list[str], stdout: int) -> subprocess.CompletedProcess[bytes]:
+@NEEDS_FULL
+def test_a_refusal_keeps_its_code_where_nothing_can_be_printed():
+    with FULL.open("wb") as full:
+        assert _run(REFUSED, full.fileno(), full.fileno()).returncode == SCAN
+
+
+def _run(
+    command: list[str], stdout: int, stderr: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "medptq", *command],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        check=False,
+        [sys.executable, "-m", "medptq", *command], stdout=stdout, stderr=stderr, check=False
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -55,12 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # as where it was closed, and for Windows' programs
             sys.stdout.flush()
     except OSError as error:
-        # Python would try again as it ends. (rich does the same for what it prints.)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # whoever reads has seen enough, as head does
-            print(f"The answer could not be printed: {error.strerror}.", file=sys.stderr)
+            with contextlib.suppress(OSError):  # it was stderr that could not be written
+                print(f"The answer could not be printed: {error.strerror}.", file=sys.stderr)
+        _drop_what_is_left()
         return status or 1
     return status
+
+
+def _drop_what_is_left() -> None:
+    """Drop what could not be printed, as Python would try again at its end and fail with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _show(outcome: Outcome, options: argparse.Namespace, terminal: Terminal) -> None:
