@@ -14,56 +14,97 @@ from tensorrt_networks import chain, in_int8, residual_graph
 
 THREE, ONE = "/a/Conv /b/Conv /c/Conv", "/c/Conv"  # the chain's two placements
 FORMS = ("sums in FP32", "own layer")
+FEW, FIRST, ALL = 1, 0, 3  # TensorRT's levels: few kernels timed, the first taken, all that may pay
 
 
 class Builder:
-    """Builds any placement; the error is the one told for it and the form, else one percent."""
+    """Builds any placement, by default with one percent of error and a layer in INT8.
 
-    def __init__(self, errors=None, refuses=()):
+    Args:
+        errors: By placement, form and, if it matters, level.
+        refuses: The placements that cannot be built.
+        without: Those that have no layer in INT8.
+        levels: Those at which anything can be built.
+    """
+
+    def __init__(self, errors=None, refuses=(), without=(), levels=(FEW, FIRST, ALL)):
         self.errors = errors or {}
         self.refuses = refuses
+        self.without = without
+        self.levels = levels
         self.built = []
 
-    def __call__(self, graph, precision, form, reporter):
-        reporter.check()
-        assert precision == "int8"
-        nodes = " ".join(sorted(in_int8(graph)))
-        self.built.append((nodes, form))
-        if nodes in self.refuses:
-            raise RuntimeError(f"no kernel for {len(nodes.split())} nodes")
-        error = self.errors.get((nodes, form), 0.01)
-        return CheckedBuild(f"{nodes}, {form}".encode(), 1.0, error, {})
+    def at(self, level):
+        def build(graph, precision, form, reporter):
+            reporter.check()
+            assert precision == "int8"
+            nodes = " ".join(sorted(in_int8(graph)))
+            self.built.append((nodes, form, level))
+            if nodes in self.refuses or level not in self.levels:
+                raise RuntimeError(f"no kernel for {len(nodes.split())} nodes")
+            error = self.errors.get((nodes, form, level), self.errors.get((nodes, form), 0.01))
+            engine = f"{nodes}, {form}, {level}".encode()
+            return CheckedBuild(engine, 1.0, error, {}, int(nodes not in self.without))
+
+        return build
 
 
 def measured(builder, seconds=1e9, warnings=None, cancelled=lambda: False):
     told = warnings.append if warnings is not None else pytest.fail
     reporter = Reporter(on_warning=told, cancelled=cancelled)
-    return build_int8(chain(), FORMS, reporter, seconds, builder)
+    return build_int8(chain(), FORMS, reporter, seconds, builder.at)
 
 
 def test_the_first_that_computes_what_its_graph_says_is_taken():
     builder = Builder()
     plan = measured(builder)
-    assert builder.built == [(THREE, FORMS[0])]
-    assert plan.engine == f"{THREE}, {FORMS[0]}".encode()
+    assert builder.built == [(THREE, FORMS[0], FEW)]
+    assert plan.engine == f"{THREE}, {FORMS[0]}, {FEW}".encode()
     assert [way.error for way in plan.tried] == [0.01]
 
 
 @pytest.mark.parametrize("wrong", [0.43, math.nan])
-def test_what_comes_out_wrong_is_built_in_the_next_form(wrong):
-    builder = Builder({(THREE, FORMS[0]): wrong})
+def test_what_comes_out_wrong_is_built_with_other_kernels(wrong):
+    builder = Builder({(THREE, FORMS[0], FEW): wrong})
     plan = measured(builder)
-    assert builder.built == [(THREE, form) for form in FORMS]
-    assert plan.engine == f"{THREE}, {FORMS[1]}".encode()
-    assert [way.form for way in plan.tried] == [FORMS[1], FORMS[0]]
+    assert builder.built == [(THREE, FORMS[0], level) for level in (FEW, FIRST)]
+    assert plan.engine == f"{THREE}, {FORMS[0]}, {FIRST}".encode()
+
+
+def test_what_comes_out_wrong_with_any_is_built_in_the_next_form():
+    builder = Builder({(THREE, FORMS[0]): 0.43})
+    plan = measured(builder)
+    assert plan.engine == f"{THREE}, {FORMS[1]}, {FEW}".encode()
+    assert [way.form for way in plan.tried] == [FORMS[1], FORMS[0], FORMS[0]]
 
 
 def test_what_cannot_be_built_makes_way_for_the_next_placement():
     builder = Builder(refuses=[THREE])
     plan = measured(builder)
-    assert builder.built == [(THREE, FORMS[0]), (ONE, FORMS[0])]
-    assert plan.engine == f"{ONE}, {FORMS[0]}".encode()
-    assert [way.note for way in plan.tried] == ["", "no kernel for 3 nodes"]
+    assert builder.built == [(THREE, FORMS[0], FEW), (THREE, FORMS[0], FIRST), (ONE, FORMS[0], FEW)]
+    assert plan.engine == f"{ONE}, {FORMS[0]}, {FEW}".encode()
+    assert [way.note for way in plan.tried] == ["", *["no kernel for 3 nodes"] * 2]
+
+
+def test_a_placement_without_a_layer_in_int8_makes_way_for_one_that_has_some():
+    plan = measured(Builder(without=[THREE]))
+    assert plan.engine == f"{ONE}, {FORMS[0]}, {FEW}".encode()
+
+
+def test_if_none_has_a_layer_in_int8_one_that_is_right_is_taken_and_a_warning_says_so():
+    builder = Builder({(THREE, FORMS[1], FIRST): 0.005}, without=[THREE, ONE])
+    warnings = []
+    plan = measured(builder, warnings=warnings)
+    assert plan.engine == f"{THREE}, {FORMS[1]}, {FIRST}".encode()
+    assert warnings == ["TensorRT runs no layer of the quantized network in INT8."]
+
+
+def test_one_that_is_right_is_taken_before_one_that_is_wrong_in_int8():
+    plan = measured(
+        Builder({(ONE, form): 0.2 for form in FORMS}, without=[THREE]), warnings=(warnings := [])
+    )
+    assert plan.engine.startswith(f"{THREE}, ".encode())
+    assert len(warnings) == 1
 
 
 def test_if_none_is_right_the_closest_is_taken_and_a_warning_says_so():
@@ -73,8 +114,8 @@ def test_if_none_is_right_the_closest_is_taken_and_a_warning_says_so():
     )
     warnings = []
     plan = measured(builder, warnings=warnings)
-    assert plan.engine == f"{ONE}, {FORMS[0]}".encode()
-    assert [way.error for way in plan.tried[:3]] == [0.2, 0.3, 0.5]
+    assert plan.engine == f"{ONE}, {FORMS[0]}, {FEW}".encode()
+    assert [way.error for way in plan.tried[:6]] == [0.2, 0.2, 0.3, 0.3, 0.5, 0.5]
     [warning] = warnings
     assert "differs by 20.0%" in warning
 
@@ -83,9 +124,15 @@ def test_after_the_time_is_up_the_closest_so_far_is_taken():
     builder = Builder({(THREE, FORMS[0]): 0.4})
     warnings = []
     plan = measured(builder, 0.0, warnings)
-    assert builder.built == [(THREE, FORMS[0])]
-    assert plan.engine == f"{THREE}, {FORMS[0]}".encode()
+    assert builder.built == [(THREE, FORMS[0], FEW)]
+    assert plan.engine == f"{THREE}, {FORMS[0]}, {FEW}".encode()
     assert "differs by 40.0%" in warnings[0]
+
+
+def test_if_nothing_can_be_built_quickly_minutes_are_taken():
+    plan = measured(builder := Builder(levels=[ALL]))
+    assert builder.built[-1] == (THREE, FORMS[0], ALL)
+    assert plan.engine == f"{THREE}, {FORMS[0]}, {ALL}".encode()
 
 
 def test_if_nothing_can_be_built_the_reason_is_raised():
@@ -95,7 +142,7 @@ def test_if_nothing_can_be_built_the_reason_is_raised():
 
 def test_a_network_without_quantized_layers_has_no_int8_to_measure(tmp_path):
     with pytest.raises(EngineError, match="no layer that TensorRT could run in INT8"):
-        build_int8(residual_graph(tmp_path), FORMS, Reporter(), 1e9, Builder())
+        build_int8(residual_graph(tmp_path), FORMS, Reporter(), 1e9, Builder().at)
 
 
 def test_it_can_be_cancelled_between_builds():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import gpu_check  # noqa: E402
 import gpu_tasks  # noqa: E402
 from gpu_tasks import Lane, Task, Tasks  # noqa: E402
-from on_gpus import Plan, put_included, require  # noqa: E402
+from on_gpus import PARTS, Plan, put_included, require  # noqa: E402
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals to groups of processes")
 
@@ -202,9 +203,10 @@ def test_a_process_knows_its_gpu_its_threads_and_its_time(tmp_path):
 # What on_gpus.py makes of it.
 
 
-def options(tmp_path: Path, *gpus: str) -> argparse.Namespace:
+def options(tmp_path: Path, *gpus: str, parts: Sequence[str] = PARTS) -> argparse.Namespace:
+    data, work = tmp_path / "data", tmp_path / "work"
     return argparse.Namespace(
-        seconds=1330.0, gpus=list(gpus), data=tmp_path / "data", work=tmp_path / "work"
+        seconds=1330.0, gpus=list(gpus), parts=list(parts), data=data, work=work
     )
 
 
@@ -223,6 +225,30 @@ def test_every_task_has_a_name_of_its_own_and_only_one_process_writes_a_results_
     # What else runs on the first GPU waits for what is timed there.
     sharing = [lane for lane in lanes if set(lane.places) & {"0"} and len(lane.tasks) > 1]
     assert all("whole-volume" in lane.after for lane in sharing)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_one_part_alone_is_done_on_all_gpus(tmp_path, part):
+    every = {
+        task.name
+        for lane in Plan(options(tmp_path, "0", "1"), ("python",), compiles=True).lanes()
+        for task in lane.tasks
+    }
+    lanes = Plan(options(tmp_path, "0", "1", parts=[part]), ("python",), compiles=True).lanes()
+    [other] = set(PARTS) - {part}
+    rest = Plan(options(tmp_path, "0", "1", parts=[other]), ("python",), compiles=True).lanes()
+    mine = {task.name for lane in lanes for task in lane.tasks}
+    assert mine | {task.name for lane in rest for task in lane.tasks} == every
+    assert {name for lane in lanes for name in lane.after} <= mine
+    commands = {task.name: " ".join(task.command) for lane in lanes for task in lane.tasks}
+    if part == "speed":
+        assert "--gpus 0 1 --steps build" in commands["build"]
+        assert "--builds 5" in commands["build"]
+    else:
+        assert commands["train"].count(" 0") == commands["train"].count(" 1") > 1
+        assert {gpu for lane in lanes for place in lane.places for gpu in place.split(",")} == {
+            *("0", "1")
+        }
 
 
 def test_the_included_networks_are_put_beside_the_trained_ones(tmp_path):

@@ -7,6 +7,7 @@ For a machine with GPUs that is at hand for some minutes only. The first GPU tim
 all GPUs time them, with everything else stopped. The other GPUs run the tests, train networks
 (train.py), and hold what few bits cost them against labels (``medptq benchmark``) and what is
 simulated against what TensorRT computes (simulation_parity.py), each as soon as there is a network.
+``--parts speed`` or ``--parts accuracy`` has only the one or the other done, on all GPUs.
 
 It ends at once, and says why, where TensorRT, a GPU or a data set is missing. What was done when
 the time ends is kept: results in results/, as the scripts write them; in WORK the logs, the
@@ -35,9 +36,12 @@ ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[2]))
 SCRIPTS = ROOT / "scripts"
 MODELS = ROOT / "MedPTQSlicer" / "medptq" / "models" / "networks"
 
+PARTS = ("speed", "accuracy")
+
 CHECK_SECONDS = 120.0
-PLACES = 6  # on each GPU but the first, and networks trained at once
-BUILDS = ("--builds", "10", "--batches", "1", "4", "--prepare", "5", "--resume")
+PLACES = 6  # on each GPU that is not timed on
+BUILDS_AT_ONCE = 10
+BUILDS = ("--batches", "1", "4", "--prepare", "5", "--resume")
 TIMED_SECONDS, TIMED_AT_MOST = 620.0, 0.4
 """What gpu.py needs to time all networks on one GPU, and the most that this takes of all time."""
 SPARE = 30.0
@@ -84,6 +88,7 @@ class Plan:
         self._python = tuple(python)
         self._seconds: float = options.seconds
         self._gpus: list[str] = options.gpus
+        self._parts: list[str] = options.parts
         self._data: Path = options.data
         self._work: Path = options.work
         self._compiles = compiles
@@ -92,18 +97,35 @@ class Plan:
         """Return all tasks."""
         cores = os.cpu_count() or 1
         few, many = max(cores // 10, 1), max(cores // 4, 1)
-        first, every = self._gpus[0], ",".join(self._gpus)
-        others = self._gpus[1:] or [first]
-        # With one GPU only nothing else begins before the whole volumes, which are timed there.
-        after = () if len(self._gpus) > 1 else ("whole-volume",)
-        training = (others * PLACES)[:PLACES]
-        return [
-            Lane([self._whole_volume()], [first], many),
-            Lane([self._preparation()], [""], few),
-            Lane([self._building(), self._timing()], [every], few, ("whole-volume", "prepare")),
-            Lane([self._training(training)], [",".join(others)], few, after),
-            Lane(list(self._checks_and_cells()), others * PLACES, few, after),
-        ]
+        lanes = []
+        if "speed" in self._parts:
+            first, every = self._gpus[0], ",".join(self._gpus)
+            timed = ("whole-volume", "prepare")
+            lanes += [
+                Lane([self._whole_volume()], [first], many),
+                Lane([self._preparation()], [""], few),
+                Lane([self._building(), self._timing()], [every], few, timed),
+            ]
+            if self._compiles:
+                places = self._gpus[1:] or self._gpus
+                lanes.append(Lane(list(self._compiling()), places, few, ("whole-volume",)))
+        if "accuracy" in self._parts:
+            # With one GPU only nothing else begins before the whole volumes, which are timed there.
+            is_shared = "speed" in self._parts and len(self._gpus) == 1
+            after = ("whole-volume",) if is_shared else ()
+            places = self._not_timed_on() * PLACES
+            lanes += [
+                Lane([self._training(places)], [",".join(self._not_timed_on())], few, after),
+                Lane(list(self._checks_and_cells()), places, few, after),
+            ]
+        return lanes
+
+    def _not_timed_on(self) -> list[str]:
+        """Return the GPUs that are not kept for what is built and timed, or the only one."""
+        return (self._gpus[1:] if "speed" in self._parts else []) or self._gpus
+
+    def _built_on(self) -> list[str]:
+        return self._gpus[:1] if "accuracy" in self._parts else self._gpus
 
     def _script(self, name: str, *arguments: str) -> list[str]:
         return [*self._python, str(SCRIPTS / name), *arguments]
@@ -118,16 +140,21 @@ class Plan:
         folder = ("--work", str(self._work / "networks"))
         return self._script("benchmarks/gpu.py", *arguments, *folder)
 
+    def _builds(self) -> list[str]:
+        on_each = -(-BUILDS_AT_ONCE // len(self._built_on()))
+        return ["--builds", str(on_each), *BUILDS]
+
     def _preparation(self) -> Task:
         # What is not prepared in a third of the time is left to the building.
         networks = ("--networks", *LARGEST_FIRST)
-        command = self._gpu("--steps", "prepare", *networks, *BUILDS)
+        command = self._gpu("--steps", "prepare", *networks, *self._builds())
         return Task("prepare", command, until=self._seconds / 3, total="--total", spare=SPARE)
 
     def _building(self) -> Task:
         timing = min(TIMED_SECONDS / len(self._gpus), TIMED_AT_MOST * self._seconds)
         command = self._gpu(
-            *("--gpus", self._gpus[0], "--steps", "build", "--search-seconds", "120", *BUILDS)
+            *("--gpus", *self._built_on(), "--steps", "build", "--search-seconds", "120"),
+            *self._builds(),
         )
         until = self._seconds - timing
         return Task("build", command, until=until, total="--total", spare=SPARE)
@@ -135,7 +162,8 @@ class Plan:
     def _timing(self) -> Task:
         # What was built first: it is lost with the machine, and PyTorch can be timed without it.
         command = self._gpu(
-            *("--gpus", *self._gpus, "--steps", "measure", "pytorch", "--limit", "120", *BUILDS),
+            *("--gpus", *self._gpus, "--steps", "measure", "pytorch", "--limit", "120"),
+            *self._builds(),
             *["--compile"] * self._compiles,
         )
         return Task("timing", command, total="--total", spare=SPARE, is_alone=True)
@@ -155,8 +183,6 @@ class Plan:
             command = [*self._python, "-m", "pytest", *arguments, file]
             yield Task(f"test-{name}", command, limit=900)
         yield from self._cells("int8", INCLUDED, IN_INT8)
-        if self._compiles:
-            yield from self._compiling()
         yield self._simulation()
         yield from self._cells("int8", HIPPOCAMPUS[:5], IN_INT8)
         yield from self._cells("int8", (*HEADS, *HIPPOCAMPUS[5:]), IN_INT8)
@@ -244,6 +270,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, required=True, help="after which all has ended")
     parser.add_argument("--gpus", nargs="+", default=["0"], metavar="N", help="the first times")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets' folders")
     parser.add_argument("--work", type=Path, required=True, help="folder for all but the results")
     return parser.parse_args()

@@ -23,7 +23,13 @@ from medptq.progress import Progress, Reporter
 _WORKSPACES = (0.8, 0.2)
 
 
-def build_plan(onnx_graph: bytes, precision: Precision, reporter: Reporter) -> bytes:
+FASTEST_KERNELS = 3
+"""TensorRT's own optimization level, at which it looks for the fastest kernels for minutes."""
+
+
+def build_plan(
+    onnx_graph: bytes, precision: Precision, reporter: Reporter, level: int = FASTEST_KERNELS
+) -> bytes:
     """Build an engine for the GPU at hand.
 
     Args:
@@ -31,6 +37,8 @@ def build_plan(onnx_graph: bytes, precision: Precision, reporter: Reporter) -> b
             it shall run in.
         precision: For TensorRT 8.6, what the builder may choose among.
         reporter: Told of progress; may cancel, from TensorRT 10 on also within the build.
+        level: TensorRT's optimization level; at 1 it times few kernels, at 0 it takes the first
+            that runs.
 
     Returns:
         The plan, as TensorRT serialises it.
@@ -42,14 +50,16 @@ def build_plan(onnx_graph: bytes, precision: Precision, reporter: Reporter) -> b
     """
     for share in _WORKSPACES[:-1]:
         try:
-            return _build(onnx_graph, precision, share, reporter)
+            return _build(onnx_graph, precision, share, reporter, level)
         except MemoryError:
             reporter.check()
             torch.cuda.empty_cache()
-    return _build(onnx_graph, precision, _WORKSPACES[-1], reporter)
+    return _build(onnx_graph, precision, _WORKSPACES[-1], reporter, level)
 
 
-def _build(onnx_graph: bytes, precision: Precision, share: float, reporter: Reporter) -> bytes:
+def _build(
+    onnx_graph: bytes, precision: Precision, share: float, reporter: Reporter, level: int
+) -> bytes:
     trt = import_tensorrt()
     logger = log(trt)
     logger.errors.clear()
@@ -60,6 +70,7 @@ def _build(onnx_graph: bytes, precision: Precision, share: float, reporter: Repo
         said = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
         raise RuntimeError("; ".join(said) or "it cannot read the graph")
     config = builder.create_builder_config()
+    config.builder_optimization_level = level
     free, _ = torch.cuda.mem_get_info()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(share * free))
     # Parts that run side by side cannot share memory, and a volume fills the GPU by itself.

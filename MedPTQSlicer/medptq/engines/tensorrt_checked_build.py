@@ -12,7 +12,7 @@ import torch
 
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Precision
-from medptq.engines.tensorrt_building import build_plan
+from medptq.engines.tensorrt_building import FASTEST_KERNELS, build_plan
 from medptq.engines.tensorrt_graph import in_half_precision
 from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
 from medptq.engines.tensorrt_normalization import Form, in_form
@@ -41,12 +41,14 @@ class CheckedBuild:
         milliseconds: Median time of a run on the GPU.
         error: Of its output, as :data:`WORST_ERROR` measures it.
         layers: Milliseconds of each layer by TensorRT's name for it.
+        int8_layers: How many layers really run in INT8.
     """
 
     engine: bytes
     milliseconds: float
     error: float
     layers: Mapping[str, float]
+    int8_layers: int = 0
 
 
 def build_checked(
@@ -77,7 +79,11 @@ def require_agreement(build: CheckedBuild, precision: Precision) -> None:
 
 
 def build_and_measure(
-    graph: onnx.ModelProto, precision: Precision, form: Form, reporter: Reporter
+    graph: onnx.ModelProto,
+    precision: Precision,
+    form: Form,
+    reporter: Reporter,
+    level: int = FASTEST_KERNELS,
 ) -> CheckedBuild:
     """Build a graph, hold it against the graph in PyTorch, and time it.
 
@@ -89,6 +95,7 @@ def build_and_measure(
         precision: The precision.
         form: How its normalizations are written for TensorRT.
         reporter: Told of progress; may cancel.
+        level: See :func:`medptq.engines.tensorrt_building.build_plan`.
 
     Raises:
         RuntimeError: TensorRT cannot build it.
@@ -97,7 +104,7 @@ def build_and_measure(
     written = in_form(graph, form)
     if precision != "fp32" and is_strongly_typed(import_tensorrt()):
         written = in_half_precision(written)
-    engine = build_plan(serialized(written), precision, reporter)
+    engine = build_plan(serialized(written), precision, reporter, level)
     session = TensorRTSession(Plan(engine, ()))
     try:
         noise = torch.randn(session.input_shape, generator=torch.Generator().manual_seed(0))
@@ -105,9 +112,10 @@ def build_and_measure(
         found = session.run(image).float().clone()
         milliseconds = _milliseconds(session, image)
         layers = session.times_of_layers()
+        int8_layers = session.layer_precisions().get("int8", 0)
     finally:
         session.close()
-    return CheckedBuild(engine, milliseconds, _error(found, graph, image), layers)
+    return CheckedBuild(engine, milliseconds, _error(found, graph, image), layers, int8_layers)
 
 
 def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:

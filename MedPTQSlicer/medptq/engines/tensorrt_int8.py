@@ -1,27 +1,36 @@
 """A quantized network in INT8, however long it runs: for what INT8 costs, not for its speed.
 
 TensorRT 8.6 builds some placements, in some form of the normalizations, into engines that compute
-something else: SegResNet's Dice fell to that from 0.874 to 0.806, nnU-Net's from 0.881 to 0.028. So
-here, too, what is built is held against its graph. But a graph of few bits is chaotic, and none may
-come close.
+something else: SegResNet's Dice fell to that from 0.874 to 0.806, nnU-Net's from 0.881 to 0.028.
+Others it builds without a single layer in INT8, since before a normalization it has no kernel for
+that. So here, too, what is built is held against its graph. But a graph of few bits is chaotic,
+and none may come close.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import onnx
 
+from medptq.engines.tensorrt_building import FASTEST_KERNELS
 from medptq.engines.tensorrt_checked_build import WORST_ERROR, build_and_measure
 from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_normalization import Form
-from medptq.engines.tensorrt_placement import placements
+from medptq.engines.tensorrt_placement import Placement, placements
 from medptq.engines.tensorrt_plan import Plan, Tried
 from medptq.engines.tensorrt_search import BuildChecked, Way, build_way
 from medptq.errors import first_line
 from medptq.progress import Reporter
+
+_QUICK = (1, 0)
+"""The levels of seconds, not minutes. A kernel that computes something else may be of one only."""
+
+_Candidate = tuple[Placement, Form, int]
 
 
 def build_int8(
@@ -29,19 +38,21 @@ def build_int8(
     forms: Sequence[Form],
     reporter: Reporter,
     seconds: float,
-    build: BuildChecked = build_and_measure,
+    build_at: Callable[[int], BuildChecked] = lambda level: partial(build_and_measure, level=level),
 ) -> Plan:
-    """Build the first placement that computes what its graph says, else the one that is closest.
+    """Build the first placement that computes what its graph says and has layers in INT8.
 
-    A placement that comes out wrong is built in the next form of the normalizations; one that
-    cannot be built makes way for the next.
+    A placement that comes out wrong is built with other kernels, then in the next form of the
+    normalizations; one that cannot be built makes way for the next. Where none is right and has
+    layers in INT8, one that is right is taken, else the one that is closest.
 
     Args:
         graph: With Q/DQ nodes, its shapes fixed.
         forms: The forms of its normalizations, the likely best first.
-        reporter: Told of progress, and warned where none computes what its graph says; may cancel.
-        seconds: Time after which the closest so far is taken.
-        build: How one of them is built, whatever its error.
+        reporter: Told of progress, and warned where none computes what its graph says, or none
+            does so in INT8; may cancel.
+        seconds: Time after which the best so far is taken.
+        build_at: How one of them is built, whatever its error, at each of TensorRT's levels.
 
     Raises:
         EngineError: There is nothing to run in INT8.
@@ -53,30 +64,50 @@ def build_int8(
     ways: list[Way] = []
     failed: list[Tried] = []
     failure: Exception = cannot_build("it has no layer that TensorRT could run in INT8")
-
-    def is_done() -> bool:
+    refused: set[tuple[Placement, int]] = set()
+    found = placements(graph)
+    candidates = _candidates(found, forms, ways)
+    count = len(found) * len(forms) * len(_QUICK)
+    for placement, form, level in reporter.track(candidates, "Building in INT8", count):
         is_late = time.monotonic() - started > seconds
-        return bool(ways) and (is_late or _is_right(ways[-1]))
-
-    for placement in reporter.track(placements(graph), "Building in INT8"):
-        for form in forms:
-            if is_done():
-                break
-            try:
-                ways.append(build_way(graph, placement, form, "int8", reporter, build))
-            except (RuntimeError, MemoryError) as error:
-                failed.append(Tried(placement.name, None, None, first_line(error), form))
-                failure = error
-                break
+        if ways and (is_late or _lack(ways[-1]) == 0):
+            break
+        if (placement, level) in refused:
+            continue
+        try:
+            ways.append(build_way(graph, placement, form, "int8", reporter, build_at(level)))
+        except (RuntimeError, MemoryError) as error:
+            failed.append(Tried(placement.name, None, None, first_line(error), form))
+            failure = error
+            refused.add((placement, level))
     if not ways:
         raise failure
-    ways.sort(key=lambda way: (math.isnan(way.build.error), way.build.error))
+    ways.sort(key=lambda way: (_lack(way), math.isnan(way.build.error), way.build.error))
+    best = ways[0].build
     if not _is_right(ways[0]):
         reporter.warn(
             "TensorRT computes something else than the quantized network: of all that it could "
-            f"build, the closest output differs by {ways[0].build.error:.1%}."
+            f"build, the closest output differs by {best.error:.1%}."
         )
-    return Plan(ways[0].build.engine, (*(way.tried for way in ways), *failed))
+    elif not best.int8_layers:
+        reporter.warn("TensorRT runs no layer of the quantized network in INT8.")
+    return Plan(best.engine, (*(way.tried for way in ways), *failed))
+
+
+def _candidates(
+    found: Sequence[Placement], forms: Sequence[Form], ways: Sequence[Way]
+) -> Iterator[_Candidate]:
+    """Yield what is to be tried; at the level of minutes only if nothing was built before."""
+    yield from itertools.product(found, forms, _QUICK)
+    if not ways:
+        yield from itertools.product(found, forms, (FASTEST_KERNELS,))
+
+
+def _lack(way: Way) -> int:
+    """Return what it lacks: nothing, layers in INT8, or that it computes what its graph says."""
+    if not _is_right(way):
+        return 2
+    return 0 if way.build.int8_layers else 1
 
 
 def _is_right(way: Way) -> bool:
