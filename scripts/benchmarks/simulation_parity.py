@@ -35,6 +35,7 @@ import medptq
 from medptq.cli.console import Terminal
 from medptq.engines.protocol import BuildRequest
 from medptq.engines.selection import engine_to_measure_int8, usable_engines
+from medptq.errors import EngineError
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import save_graph
 from medptq.graph.loading import load_graph
@@ -139,7 +140,11 @@ def row_of(
             continue
         engine = engine_to_measure_int8(name)
         request = BuildRequest(work / "int8.onnx", "int8", network.input_shape)
-        engine.build(request, work / name, reporter)
+        try:
+            engine.build(request, work / name, reporter)
+        except EngineError as error:
+            row["engines"][name] = {"failed": str(error)}
+            continue
         with engine.open(request, work / name) as session:
             found = [session.run(batch.to(session.device)).float().clone() for batch in batches]
             layers = dict(session.layer_precisions())
@@ -169,6 +174,11 @@ def table(report: dict[str, Any]) -> str:
     for row in report["results"]:
         itself, full = row["simulated_to_itself"], row["simulated_to_fp32"]
         for name, engine in row["engines"].items():
+            if "failed" in engine:
+                text.append(
+                    f"| {row['network']} | {row['recipe']} | {name} | *{engine['failed']}* |"
+                )
+                continue
             same = engine["to_simulated"]
             layers = ", ".join(f"{count} {kind}" for kind, count in engine["layers"].items())
             text.append(

@@ -22,12 +22,21 @@ from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import serialized
 from medptq.progress import Reporter
 
-WORST_ERROR: Mapping[Precision, float] = {"fp32": 0.01, "fp16": 0.03, "int8": 0.1}
+WORST_ERROR: Mapping[Precision, float] = {"fp32": 0.01, "fp16": 0.03, "int8": 0.03}
 """Largest error of an engine's output against the graph it was built from, run in FP32.
 
-Root mean square, as a share of the output's own. In FP32 TensorRT multiplies in TF32; in INT8 only
-values that round to the neighbouring step differ.
+Root mean square, as a share of the output's own. In FP32 TensorRT multiplies in TF32.
 """
+
+_TIMES_ITSELF = 3.0
+"""How many times what the graph makes of rounding alone an engine's error may be.
+
+In INT8 a value that falls to the next step takes others with it: with their inputs rounded to FP16,
+trained networks' outputs in W8A8 differed by 0.4 % (U-Net) to 7 % (a TransUNet) from themselves.
+Engines that computed something else were off by 43 % and more.
+"""
+
+_FP16_STEP = 2.0**-11
 
 _RUNS = 20
 
@@ -40,6 +49,7 @@ class CheckedBuild:
         engine: What TensorRT deserialises.
         milliseconds: Median time of a run on the GPU.
         error: Of its output, as :data:`WORST_ERROR` measures it.
+        error_of_rounding: That of the graph itself, where its input is off by what FP16 rounds off.
         layers: Milliseconds of each layer by TensorRT's name for it.
         int8_layers: How many layers really run in INT8.
     """
@@ -48,7 +58,12 @@ class CheckedBuild:
     milliseconds: float
     error: float
     layers: Mapping[str, float]
+    error_of_rounding: float = 0.0
     int8_layers: int = 0
+
+    def agrees(self, precision: Precision) -> bool:
+        """Tell whether its output is what its graph computes, as far as rounding lets it be."""
+        return self.error <= max(WORST_ERROR[precision], _TIMES_ITSELF * self.error_of_rounding)
 
 
 def build_checked(
@@ -74,7 +89,7 @@ def build_checked(
 
 def require_agreement(build: CheckedBuild, precision: Precision) -> None:
     """Raise ``EngineError`` if a build's output is not what its graph computes."""
-    if not build.error <= WORST_ERROR[precision]:
+    if not build.agrees(precision):
         raise cannot_build(f"its output differs from the network's by {build.error:.1%}")
 
 
@@ -115,7 +130,8 @@ def build_and_measure(
         int8_layers = session.layer_precisions().get("int8", 0)
     finally:
         session.close()
-    return CheckedBuild(engine, milliseconds, _error(found, graph, image), layers, int8_layers)
+    error, of_rounding = _errors(found, graph, image)
+    return CheckedBuild(engine, milliseconds, error, layers, of_rounding, int8_layers)
 
 
 def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:
@@ -144,11 +160,18 @@ def _without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def _error(found: torch.Tensor, graph: onnx.ModelProto, image: torch.Tensor) -> float:
+def _errors(
+    found: torch.Tensor, graph: onnx.ModelProto, image: torch.Tensor
+) -> tuple[float, float]:
+    """Return the error of an engine's output, and that of the graph's own on a rounded input."""
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
     with (
         memory_as_error("Checking the built network"),
         torch.inference_mode(),
         _without_tf32(),
     ):
-        expected = GraphExecutor(graph, image.device).run(image).float()
-        return float((found - expected).norm() / expected.norm())
+        executor = GraphExecutor(graph, image.device)
+        expected = executor.run(image).float()
+        rounded = executor.run(image * (1 + _FP16_STEP * noise)).float()
+        size = expected.norm()
+        return float((found - expected).norm() / size), float((rounded - expected).norm() / size)

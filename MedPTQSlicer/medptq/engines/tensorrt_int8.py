@@ -3,8 +3,7 @@
 TensorRT 8.6 builds some placements, in some form of the normalizations, into engines that compute
 something else: SegResNet's Dice fell to that from 0.874 to 0.806, nnU-Net's from 0.881 to 0.028.
 Others it builds without a single layer in INT8, since before a normalization it has no kernel for
-that. So here, too, what is built is held against its graph. But a graph of few bits is chaotic,
-and none may come close.
+that. So here, too, what is built is held against its graph, and refused if it is not that.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import partial
 import onnx
 
 from medptq.engines.tensorrt_building import FASTEST_KERNELS
-from medptq.engines.tensorrt_checked_build import WORST_ERROR, build_and_measure
+from medptq.engines.tensorrt_checked_build import build_and_measure
 from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import Placement, placements
@@ -43,19 +42,18 @@ def build_int8(
     """Build the first placement that computes what its graph says and has layers in INT8.
 
     A placement that comes out wrong is built with other kernels, then in the next form of the
-    normalizations; one that cannot be built makes way for the next. Where none is right and has
-    layers in INT8, one that is right is taken, else the one that is closest.
+    normalizations; one that cannot be built, or is right without a layer in INT8, makes way for the
+    next. Where none that is right has layers in INT8, the closest of these is taken.
 
     Args:
         graph: With Q/DQ nodes, its shapes fixed.
         forms: The forms of its normalizations, the likely best first.
-        reporter: Told of progress, and warned where none computes what its graph says, or none
-            does so in INT8; may cancel.
-        seconds: Time after which the best so far is taken.
+        reporter: Told of progress, and warned where no layer runs in INT8; may cancel.
+        seconds: Time after which nothing more is tried, once something was built.
         build_at: How one of them is built, whatever its error, at each of TensorRT's levels.
 
     Raises:
-        EngineError: There is nothing to run in INT8.
+        EngineError: There is nothing to run in INT8, or nothing computes what its graph says.
         RuntimeError: TensorRT can build none of them.
         MemoryError: The GPU's memory does not suffice for any.
         Cancelled: The user asked to stop.
@@ -65,33 +63,38 @@ def build_int8(
     failed: list[Tried] = []
     failure: Exception = cannot_build("it has no layer that TensorRT could run in INT8")
     refused: set[tuple[Placement, int]] = set()
+    right: list[Way] = []
     found = placements(graph)
     candidates = _candidates(found, forms, ways)
     count = len(found) * len(forms) * len(_QUICK)
     for placement, form, level in reporter.track(candidates, "Building in INT8", count):
         is_late = time.monotonic() - started > seconds
-        if ways and (is_late or _lack(ways[-1]) == 0):
+        if (ways and is_late) or any(way.build.int8_layers for way in right):
             break
-        if (placement, level) in refused:
+        if (placement, level) in refused or placement.name in {way.placement.name for way in right}:
             continue
         try:
-            ways.append(build_way(graph, placement, form, "int8", reporter, build_at(level)))
+            way = build_way(graph, placement, form, "int8", reporter, build_at(level))
         except (RuntimeError, MemoryError) as error:
             failed.append(Tried(placement.name, None, None, first_line(error), form))
             failure = error
             refused.add((placement, level))
+        else:
+            ways.append(way)
+            if way.build.agrees("int8"):
+                right.append(way)
     if not ways:
         raise failure
-    ways.sort(key=lambda way: (_lack(way), math.isnan(way.build.error), way.build.error))
-    best = ways[0].build
-    if not _is_right(ways[0]):
-        reporter.warn(
-            "TensorRT computes something else than the quantized network: of all that it could "
-            f"build, the closest output differs by {best.error:.1%}."
+    if not right:
+        least = min((way.build.error for way in ways), key=lambda error: (math.isnan(error), error))
+        raise cannot_build(
+            f"of all its forms the closest computes something else: it differs by {least:.1%}"
         )
-    elif not best.int8_layers:
+    right.sort(key=lambda way: (way.build.int8_layers == 0, way.build.error))
+    if not right[0].build.int8_layers:
         reporter.warn("TensorRT runs no layer of the quantized network in INT8.")
-    return Plan(best.engine, (*(way.tried for way in ways), *failed))
+    rest = [way for way in ways if way not in right]
+    return Plan(right[0].build.engine, (*(way.tried for way in (*right, *rest)), *failed))
 
 
 def _candidates(
@@ -101,14 +104,3 @@ def _candidates(
     yield from itertools.product(found, forms, _QUICK)
     if not ways:
         yield from itertools.product(found, forms, (FASTEST_KERNELS,))
-
-
-def _lack(way: Way) -> int:
-    """Return what it lacks: nothing, layers in INT8, or that it computes what its graph says."""
-    if not _is_right(way):
-        return 2
-    return 0 if way.build.int8_layers else 1
-
-
-def _is_right(way: Way) -> bool:
-    return way.build.error <= WORST_ERROR["int8"]
