@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         required=True,
         help="a folder of unlabeled scans: NIfTI, NRRD, MetaImage, DICOM, in any mix",
     )
-    parser.add_argument("--observer", choices=("max", "percentile", "mse", "entropy"))
+    parser.add_argument("--observer", choices=("agreement", "max", "percentile", "mse", "entropy"))
     parser.add_argument(
         "--percentile", type=float, metavar="P", help="of the observer of that name"
     )

@@ -33,7 +33,8 @@ class ScanSource(_Choice):
 class Observer(_Choice):
     """How the range of an activation is chosen; see :mod:`medptq.quantization.observers`."""
 
-    MSE = "Least squared error (default)"
+    AGREEMENT = "Best agreement with FP32 (default)"
+    MSE = "Least squared error"
     ENTROPY = "Least entropy"
     PERCENTILE = "Percentile"
     MAX = "Maximum"

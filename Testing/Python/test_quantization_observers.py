@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medptq.quantization.observers import MagnitudeHistogram, threshold
-from medptq.quantization.recipe import OBSERVERS, Recipe
+from medptq.quantization.recipe import OBSERVERS
 
 
 def _seen(*tensors: torch.Tensor) -> MagnitudeHistogram:
@@ -40,7 +40,7 @@ def test_the_order_of_the_patches_does_not_matter(scales, random):
 
 def test_the_percentile_is_the_distributions_own():
     values = torch.randn(200_000, generator=torch.Generator().manual_seed(1))
-    found = threshold(_seen(values), Recipe("percentile", percentile=99.0))
+    found = threshold(_seen(values), "percentile", 99.0)
     exact = float(values.abs().quantile(0.99))
     assert found == pytest.approx(exact, rel=2e-3)
 
@@ -50,7 +50,7 @@ def test_mse_is_within_a_hair_of_the_best_range_there_is():
     values = torch.distributions.StudentT(3.0).sample((100_000,))
     values = values + 0 * torch.randn(1, generator=generator)
     amax = float(values.abs().max())
-    found = threshold(_seen(values), Recipe("mse"))
+    found = threshold(_seen(values), "mse", 99.99)
     best = min(_squared_error(values, amax * share) for share in np.linspace(0.02, 1, 400))
     assert _squared_error(values, found) <= best * 1.03
     assert _squared_error(values, found) < _squared_error(values, amax)
@@ -58,22 +58,22 @@ def test_mse_is_within_a_hair_of_the_best_range_there_is():
 
 def test_entropy_clips_a_lone_outlier_and_keeps_a_uniform_whole():
     uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(3))
-    assert threshold(_seen(uniform), Recipe("entropy")) > 0.9
+    assert threshold(_seen(uniform), "entropy", 99.99) > 0.9
     outlier = torch.cat([uniform, torch.tensor([40.0])])
-    assert threshold(_seen(outlier), Recipe("entropy")) < 2.0
+    assert threshold(_seen(outlier), "entropy", 99.99) < 2.0
 
 
 @pytest.mark.parametrize("observer", OBSERVERS)
 def test_ranges_stay_within_what_was_seen(observer):
     sparse = torch.relu(torch.randn(50_000, generator=torch.Generator().manual_seed(4)))
     histogram = _seen(sparse, torch.zeros(1000))
-    found = threshold(histogram, Recipe(observer))
+    found = threshold(histogram, observer, 99.99)
     assert 0 < found <= histogram.amax
 
 
 @pytest.mark.parametrize("observer", OBSERVERS)
 def test_a_dead_activation_has_range_zero(observer):
-    assert threshold(_seen(torch.zeros(100), torch.zeros(3)), Recipe(observer)) == 0.0
+    assert threshold(_seen(torch.zeros(100), torch.zeros(3)), observer, 99.99) == 0.0
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -87,7 +87,7 @@ def test_entropy_does_not_clip_an_image():
     generator = torch.Generator().manual_seed(5)
     levels = torch.cat([torch.full((60_000,), 40.0), torch.arange(0, 256).repeat(50).float()])
     image = levels[torch.randperm(len(levels), generator=generator)] / 255
-    assert threshold(_seen(image), Recipe("entropy"), is_image=True) > 0.9
+    assert threshold(_seen(image), "entropy", 99.99, is_image=True) > 0.9
 
 
 def test_large_tensors_are_sampled_evenly():

@@ -16,10 +16,11 @@ from medptq.graph.executor import GraphExecutor
 from medptq.models.loading import load_model
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
+from medptq.quantization import observer_choice
 from medptq.quantization.calibration import CalibrationPatches
 from medptq.quantization.quantized_model import QuantizedModel, load_quantized_model
 from medptq.quantization.quantizing import quantize_model
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import OBSERVERS, Recipe
 from medptq.scans.finding import find_scans
 from quantization_helpers import SmallUNet, export
 from small_networks import one_thread
@@ -89,6 +90,30 @@ def test_each_recipe_is_written_and_read_back(model, scans, tmp_path, recipe, la
     assert placement["weight_bytes_if_packed"] == packed
     assert calibration["patches"] == calibration["scans"] == 3
     assert all(scale > 0 for scale in calibration["scales"].values())
+
+
+def test_by_default_ranges_are_the_first_observers_if_that_agrees(model, scans, tmp_path):
+    twin = _quantized(model, scans, Recipe(patches=3), tmp_path / "int8")
+    calibration = twin.manifest["calibration"]
+    assert twin.manifest["recipe"]["observer"] == "agreement"
+    assert calibration["observer"] == "mse"
+    assert list(calibration["dice_by_observer"]) == ["mse"]
+    same = _quantized(model, scans, Recipe("mse", patches=3), tmp_path / "mse")
+    assert same.int8.read_bytes() == twin.int8.read_bytes()
+    assert "dice_by_observer" not in same.manifest["calibration"]
+
+
+def test_where_that_does_not_agree_they_are_those_that_agree_best(
+    model, scans, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(observer_choice, "_ENOUGH", 1.1)
+    twin = _quantized(model, scans, Recipe(patches=3), tmp_path / "int8")
+    calibration = twin.manifest["calibration"]
+    dice = calibration["dice_by_observer"]
+    assert set(dice) == set(OBSERVERS)
+    assert dice[calibration["observer"]] == max(dice.values())
+    same = _quantized(model, scans, Recipe(calibration["observer"], patches=3), tmp_path / "same")
+    assert same.int8.read_bytes() == twin.int8.read_bytes()
 
 
 def test_recovery_is_used_and_no_worse(model, scans, tmp_path):

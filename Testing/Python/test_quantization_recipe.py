@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medptq.errors import QuantizationError
-from medptq.quantization.recipe import OBSERVERS, RUNNABLE_GRANULARITIES, Recipe
+from medptq.quantization.recipe import OBSERVER_CHOICES, RUNNABLE_GRANULARITIES, Recipe
 
 BITS = st.integers(2, 8)
 RECIPES = st.builds(
     Recipe,
-    observer=st.sampled_from(("max", "mse")),
+    observer=st.sampled_from(("agreement", "max", "mse")),
     patches=st.integers(1, 99),
     weight_bits=BITS,
     activation_bits=BITS,
@@ -34,13 +34,13 @@ def test_a_recipe_is_read_back_from_json_as_it_was(recipe):
 
 def test_a_recipe_of_before_there_were_other_bits_is_read():
     old = {"observer": "mse", "percentile": 99.99, "patches": 16, "seed": 0}
-    assert Recipe.from_json(old) == Recipe()
+    assert Recipe.from_json(old) == Recipe("mse")
 
 
-@pytest.mark.parametrize("observer", OBSERVERS)
+@pytest.mark.parametrize("observer", OBSERVER_CHOICES)
 def test_a_plain_recipe_shows_what_it_always_showed(observer):
     shown = {"observer": observer, "patches": 16, "seed": 0}
-    if observer == "percentile":
+    if observer in ("agreement", "percentile"):
         shown["percentile"] = 99.99
     assert Recipe(observer).in_use() == shown
 

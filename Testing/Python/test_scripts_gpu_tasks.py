@@ -227,28 +227,30 @@ def test_every_task_has_a_name_of_its_own_and_only_one_process_writes_a_results_
     assert all("whole-volume" in lane.after for lane in sharing)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_one_part_alone_is_done_on_all_gpus(tmp_path, part):
-    every = {
-        task.name
-        for lane in Plan(options(tmp_path, "0", "1"), ("python",), compiles=True).lanes()
+def test_the_parts_are_all_that_is_done_and_each_uses_all_gpus_alone(tmp_path):
+    def planned(*parts: str) -> dict[str, Lane]:
+        lanes = Plan(options(tmp_path, "0", "1", parts=parts), ("python",), compiles=True).lanes()
+        found = {task.name: lane for lane in lanes for task in lane.tasks}
+        assert {name for lane in lanes for name in lane.after} <= set(found)
+        return found
+
+    every, parts = planned(*PARTS), [planned(part) for part in PARTS]
+    assert sorted(every) == sorted(name for part in parts for name in part)
+    volumes, speed, accuracy = parts
+    assert list(volumes) == ["whole-volume"]
+    commands = {
+        task.name: " ".join(task.command)
+        for part in parts
+        for lane in part.values()
         for task in lane.tasks
     }
-    lanes = Plan(options(tmp_path, "0", "1", parts=[part]), ("python",), compiles=True).lanes()
-    [other] = set(PARTS) - {part}
-    rest = Plan(options(tmp_path, "0", "1", parts=[other]), ("python",), compiles=True).lanes()
-    mine = {task.name for lane in lanes for task in lane.tasks}
-    assert mine | {task.name for lane in rest for task in lane.tasks} == every
-    assert {name for lane in lanes for name in lane.after} <= mine
-    commands = {task.name: " ".join(task.command) for lane in lanes for task in lane.tasks}
-    if part == "speed":
-        assert "--gpus 0 1 --steps build" in commands["build"]
-        assert "--builds 5" in commands["build"]
-    else:
-        assert commands["train"].count(" 0") == commands["train"].count(" 1") > 1
-        assert {gpu for lane in lanes for place in lane.places for gpu in place.split(",")} == {
-            *("0", "1")
-        }
+    assert "--gpus 0 1 --steps build" in commands["build"]
+    assert "--builds 5" in commands["build"]
+    assert "--steps prepare --gpus 1 " in commands["prepare"]
+    assert speed["build"].after == ("prepare",)
+    assert commands["train"].count(" 0") == commands["train"].count(" 1") > 1
+    assert set(accuracy["simulation-parity"].places) == {"0", "1"}
+    assert accuracy["simulation-parity"].after == ("train",)
 
 
 def test_the_included_networks_are_put_beside_the_trained_ones(tmp_path):

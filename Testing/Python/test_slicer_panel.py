@@ -247,7 +247,7 @@ def test_choices_come_back_with_the_scene(calibrated: Panel, data: Path, tmp_pat
 
     state = calibrated.state
     calibrated.ui.segmentPrecision.setCurrentIndex(2)
-    calibrated.ui.calibrateObserver.setCurrentIndex(2)
+    calibrated.ui.calibrateObserver.setCurrentText("Percentile")
     calibrated.ui.calibratePatches.value = 7
     calibrated.ui.segmentShow3D.checked = True
     calibrated.choose_folder(data / "scans")

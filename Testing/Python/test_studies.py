@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,12 @@ def test_auto_takes_the_cheapest_that_passes_and_says_what_it_tried(work, capsys
     assert chosen["dice"] >= 0.9
     assert trials["FP32"]["least_alike"]["dice"] == 1.0
     assert chosen["least_alike"]["dice"] <= chosen["dice"]
-    assert Recipe.from_json(chosen["recipe"]) == made.recipe
+    observer = made.manifest["calibration"]["observer"]
+    assert made.recipe.observer == "agreement"
+    assert Recipe.from_json(chosen["recipe"]) == replace(made.recipe, observer=observer)
+    assert chosen["name"] == f"W8A8, {observer}"
+    tried = [name for name, trial in trials.items() if trial["dice"] and "A8" in name]
+    assert len({name.split(", ")[1] for name in tried}) == 1, "it is not looked for again"
     assert chosen["megabytes"] == pytest.approx(made.int8.stat().st_size / 1e6)
     # Calibrated on the other scans.
     assert made.manifest["calibration"]["scans"] == 3
@@ -123,7 +129,7 @@ def test_auto_takes_the_cheapest_that_passes_and_says_what_it_tried(work, capsys
     assert main([*command, "--patches", "4", "--overwrite"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "chosen" in shown
-    assert "W8A8, mse" in shown
+    assert f"W8A8, {observer}" in shown
 
 
 @INT8
@@ -206,7 +212,8 @@ def test_cost_is_time_and_then_size():
 
 
 def test_recipes_have_names():
-    assert name_of(Recipe()) == "W8A8, mse"
+    assert name_of(Recipe()) == "W8A8, agreement"
+    assert name_of(Recipe("entropy")) == "W8A8, entropy"
     many = Recipe(weight_bits=4, recovery=True, spared=("a", "b"))
     assert name_of(many) == "W4A8, mse, recovered, 2 layers spared"
     assert name_of(Recipe(observer="max", spared=("a",))) == "W8A8, max, 1 layer spared"

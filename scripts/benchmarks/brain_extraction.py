@@ -26,7 +26,7 @@ from medptq.cli.console import Terminal
 from medptq.engines.selection import native_ways
 from medptq.evaluate.metrics import dice, nsd
 from medptq.inference.networks import Network
-from medptq.quantization.recipe import OBSERVERS
+from medptq.quantization.recipe import OBSERVER_CHOICES
 from medptq.scans.reading import read_scan
 
 NSD_TOLERANCE_MM = 2.0  # one voxel
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument(
         "--scans", type=int, default=20, help="how many to calibrate and to test on"
     )
-    parser.add_argument("--observer", choices=OBSERVERS, default=medptq.Recipe().observer)
+    parser.add_argument("--observer", choices=OBSERVER_CHOICES, default=medptq.Recipe().observer)
     options = parser.parse_args()
     images = sorted((options.data / "images").iterdir())
     calibration, test = images[: 2 * options.scans : 2], images[1 : 2 * options.scans : 2]

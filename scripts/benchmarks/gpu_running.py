@@ -101,12 +101,17 @@ class Run:
             self._report["command"] = f"{known['command']}; {self._report['command']}"
 
     def _prepare(self, name: str) -> None:
-        """Export and quantize a network on the CPU, unless that has been done."""
+        """Export and quantize a network, unless that has been done.
+
+        It is quantized on a GPU where nothing is timed meanwhile.
+        """
+        is_timed = "pytorch" in self._options.steps
         for step in PREPARATIONS:
+            gpu = "" if is_timed or step == "export" else self._options.gpus[-1]
             is_done = (self._options.work / name / f"{step}.done").exists()
             if is_done or self._end - time.monotonic() < _LEAST_SECONDS:
                 continue
-            if self._in_a_process(name, step, "", float("inf")):
+            if self._in_a_process(name, step, gpu, float("inf")):
                 with self._lock:
                     self._failed.add(name)
                 return

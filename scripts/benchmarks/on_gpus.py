@@ -7,7 +7,8 @@ For a machine with GPUs that is at hand for some minutes only. The first GPU tim
 all GPUs time them, with everything else stopped. The other GPUs run the tests, train networks
 (train.py), and hold what few bits cost them against labels (``medptq benchmark``) and what is
 simulated against what TensorRT computes (simulation_parity.py), each as soon as there is a network.
-``--parts speed`` or ``--parts accuracy`` has only the one or the other done, on all GPUs.
+``--parts`` has only the whole volumes, the speed of patches or what is held against labels done,
+the latter two on all GPUs.
 
 It ends at once, and says why, where TensorRT, a GPU or a data set is missing. What was done when
 the time ends is kept: results in results/, as the scripts write them; in WORK the logs, the
@@ -36,10 +37,11 @@ ROOT = Path(os.path.relpath(Path(__file__).resolve().parents[2]))
 SCRIPTS = ROOT / "scripts"
 MODELS = ROOT / "MedPTQSlicer" / "medptq" / "models" / "networks"
 
-PARTS = ("speed", "accuracy")
+PARTS = ("volumes", "speed", "accuracy")
 
 CHECK_SECONDS = 120.0
 PLACES = 6  # on each GPU that is not timed on
+TRAINED_AT_ONCE = 4  # likewise
 BUILDS_AT_ONCE = 10
 BUILDS = ("--batches", "1", "4", "--prepare", "5", "--resume")
 TIMED_SECONDS, TIMED_AT_MOST = 620.0, 0.4
@@ -97,32 +99,32 @@ class Plan:
         """Return all tasks."""
         cores = os.cpu_count() or 1
         few, many = max(cores // 10, 1), max(cores // 4, 1)
-        lanes = []
+        first, others = self._gpus[0], self._gpus[1:]
+        lanes, timed = [], []
+        if "volumes" in self._parts:
+            lanes.append(Lane([self._whole_volume()], [first], many))
+            timed.append("whole-volume")
         if "speed" in self._parts:
-            first, every = self._gpus[0], ",".join(self._gpus)
-            timed = ("whole-volume", "prepare")
+            built = [self._building(), self._timing()]
             lanes += [
-                Lane([self._whole_volume()], [first], many),
-                Lane([self._preparation()], [""], few),
-                Lane([self._building(), self._timing()], [every], few, timed),
+                Lane([self._preparation()], [(others or [""])[-1]], few),
+                Lane(built, [",".join(self._gpus)], few, (*timed, "prepare")),
             ]
             if self._compiles:
-                places = self._gpus[1:] or self._gpus
-                lanes.append(Lane(list(self._compiling()), places, few, ("whole-volume",)))
+                lanes.append(Lane(list(self._compiling()), others or [first], few, timed))
         if "accuracy" in self._parts:
             # With one GPU only nothing else begins before the whole volumes, which are timed there.
-            is_shared = "speed" in self._parts and len(self._gpus) == 1
-            after = ("whole-volume",) if is_shared else ()
-            places = self._not_timed_on() * PLACES
-            lanes += [
-                Lane([self._training(places)], [",".join(self._not_timed_on())], few, after),
-                Lane(list(self._checks_and_cells()), places, few, after),
-            ]
+            after = () if others else timed
+            gpus = self._not_timed_on()
+            # What builds waits for minutes for a kernel's turn on a GPU that networks train on.
+            checked = Lane(list(self._checks_and_cells()), gpus * PLACES, few, (*after, "train"))
+            lanes += [Lane([self._training(gpus)], [",".join(gpus)], few, after), checked]
         return lanes
 
     def _not_timed_on(self) -> list[str]:
         """Return the GPUs that are not kept for what is built and timed, or the only one."""
-        return (self._gpus[1:] if "speed" in self._parts else []) or self._gpus
+        is_alone = self._parts == ["accuracy"]
+        return (self._gpus if is_alone else self._gpus[1:]) or self._gpus
 
     def _built_on(self) -> list[str]:
         return self._gpus[:1] if "accuracy" in self._parts else self._gpus
@@ -147,7 +149,9 @@ class Plan:
     def _preparation(self) -> Task:
         # What is not prepared in a third of the time is left to the building.
         networks = ("--networks", *LARGEST_FIRST)
-        command = self._gpu("--steps", "prepare", *networks, *self._builds())
+        # Quantizing takes a tenth of the CPU's time on a GPU that nothing is timed on.
+        place = ("--gpus", (self._gpus[1:] or [""])[-1])
+        command = self._gpu("--steps", "prepare", *place, *networks, *self._builds())
         return Task("prepare", command, until=self._seconds / 3, total="--total", spare=SPARE)
 
     def _building(self) -> Task:
@@ -168,7 +172,8 @@ class Plan:
         )
         return Task("timing", command, total="--total", spare=SPARE, is_alone=True)
 
-    def _training(self, places: Sequence[str]) -> Task:
+    def _training(self, gpus: Sequence[str]) -> Task:
+        places = list(gpus) * TRAINED_AT_ONCE
         command = self._script(
             *("train.py", "--data", str(self._data), "--output", str(self._work / "trained")),
             *("--seconds", "60", "--gpus", *places, "--networks", *HEADS, *HIPPOCAMPUS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import medptq
-from medptq.quantization.recipe import LEAST_AGREEMENT, OBSERVERS, Recipe
+from medptq.quantization.recipe import LEAST_AGREEMENT, OBSERVER_CHOICES, Recipe
 
 EXIT_CODES = """\
 exit codes: 0 done, 1 unexpected fault, 2 wrong usage, 3 scan, 4 model, 5 quantization, 6 engine,
@@ -92,9 +92,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     quantize.add_argument(
         "--observer",
-        choices=OBSERVERS,
+        choices=OBSERVER_CHOICES,
         default=standard.observer,
-        help="how an activation's range is chosen (default: %(default)s)",
+        help="how an activation's range is chosen; agreement: so that INT8 agrees best with FP32 "
+        "(default: %(default)s)",
     )
     quantize.add_argument(
         "--percentile",

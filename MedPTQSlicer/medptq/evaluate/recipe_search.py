@@ -123,9 +123,10 @@ class RecipeSearch:
 
     def _recipes(self, most_sensitive: Callable[[], Sequence[str]]) -> Iterator[Recipe]:
         """Yield what is to be tried next, as what was tried so far tells."""
-        whole = replace(self._recipe, weight_bits=8, activation_bits=8, recovery=False, spared=())
-        yield whole
+        asked = replace(self._recipe, weight_bits=8, activation_bits=8, recovery=False, spared=())
+        yield asked
         eight = self.trials[-1]
+        whole = eight.recipe or asked
         fewer = replace(whole, weight_bits=4)
         cost = self._cost_of(fewer)
         # It runs in the same kernels, so that a shorter time would be chance: its file must speak.
@@ -138,7 +139,9 @@ class RecipeSearch:
             self.trials.append(cost)
         if eight.passed:
             return
-        others = [replace(whole, observer=name) for name in OBSERVERS if name != whole.observer]
+        # Which observer agrees best has been measured if that was asked for.
+        names = () if asked.observer == "agreement" else OBSERVERS
+        others = [replace(whole, observer=name) for name in names if name != whole.observer]
         by_channel = replace(whole, activation_granularity="channel", observer="mse")
         for recipe in (*others, by_channel, replace(whole, recovery=True)):
             yield recipe
@@ -159,8 +162,10 @@ class RecipeSearch:
             count *= 2
 
     def _try(self, recipe: Recipe) -> None:
-        name = name_of(recipe)
         made = self._quantize(recipe, self._patches.beside(self._checked))
+        if recipe.observer == "agreement" and recipe.is_plain:
+            recipe = replace(recipe, observer=made.manifest["calibration"]["observer"])
+        name = name_of(recipe)
         if not self.engine:
             self.engine = choose(made, usable_engines(), "int8", self._reporter).engine
             self._measure_floating_point(made)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medptq.quantization.recipe import Recipe
+from medptq.quantization.scheme import scheme_of
 
 ALIKE = 0.1
 """Costs that differ by less than this share are the same."""
@@ -55,7 +56,8 @@ class Trial:
 
 def name_of(recipe: Recipe) -> str:
     """Return what a recipe is, for a person to read: ``W8A8, mse, 4 layers spared``."""
-    parts = [f"W{recipe.weight_bits}A{recipe.activation_bits}", recipe.observer]
+    observer = recipe.observer if recipe.is_plain else scheme_of(recipe).observer
+    parts = [f"W{recipe.weight_bits}A{recipe.activation_bits}", observer]
     if recipe.activation_granularity == "channel":
         parts.append("scales per channel")
     if recipe.recovery:

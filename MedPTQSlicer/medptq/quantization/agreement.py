@@ -60,6 +60,15 @@ class LabelTally:
         return sum(found) / len(found) if found else 1.0
 
     @property
+    def pooled_dice(self) -> float:
+        """The Dice coefficient of all labels but the background together; 1 if there are none.
+
+        Unlike their mean, a handful of voxels that only one network finds does not decide it.
+        """
+        either = int(self._either[1:].sum())
+        return 2 * int(self._both[1:].sum()) / either if either else 1.0
+
+    @property
     def structures(self) -> dict[int, float]:
         """As in :class:`Agreement`."""
         counts = enumerate(zip(self._both.tolist(), self._either.tolist(), strict=True))

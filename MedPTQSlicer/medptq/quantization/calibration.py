@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,14 +19,18 @@ from medptq.errors import QuantizationError, ScanError
 from medptq.graph.executor import GraphExecutor
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
+from medptq.quantization.agreement import labels_of
 from medptq.quantization.observers import MagnitudeHistogram, threshold
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import ObserverName, Recipe
 from medptq.scans.digest import digest_of
 from medptq.scans.patches import sample_patches
 from medptq.scans.prepared import PreparedScan
 from medptq.scans.preprocessing import Locator, prepare
 from medptq.scans.reading import read_scan
 from medptq.scans.sources import ScanSource
+
+_SHOWN = 4
+"""Patches that the choice of an observer is measured on."""
 
 
 class CalibrationPatches:
@@ -161,35 +165,53 @@ class Calibration:
     """What calibration learned.
 
     Attributes:
-        thresholds: For each activation, the magnitude that becomes the integer 127.
-        maxima: For each activation, the largest magnitude seen.
+        histograms: For each activation, the distribution of its magnitudes.
+        image: Name of the activation that is the network's input.
+        shown: The first patches, float32 [1, C, D, H, W], each with the labels [1, D, H, W] that
+            the network gives it in FP32.
         patches: How many patches were run.
         patches_sha256: Digest of the patches' voxels, in order: two calibrations with the same
             digest saw the same data.
     """
 
-    thresholds: dict[str, float]
-    maxima: dict[str, float]
+    histograms: Mapping[str, MagnitudeHistogram]
+    image: str
+    shown: Sequence[tuple[Tensor, Tensor]]
     patches: int
     patches_sha256: str
+
+    @property
+    def maxima(self) -> dict[str, float]:
+        """For each activation, the largest magnitude seen."""
+        return {name: seen.amax for name, seen in self.histograms.items()}
+
+    def thresholds(self, observer: ObserverName, percentile: float) -> dict[str, float]:
+        """Return for each activation the magnitude that becomes the integer 127.
+
+        Args:
+            observer: How it is chosen.
+            percentile: For the observer of that name.
+        """
+        return {
+            name: threshold(seen, observer, percentile, is_image=name == self.image)
+            for name, seen in self.histograms.items()
+        }
 
 
 def calibrate(
     model: onnx.ModelProto,
     activations: Collection[str],
     patches: CalibrationPatches,
-    recipe: Recipe,
     reporter: Reporter,
 ) -> Calibration:
-    """Run each patch through the network once and choose a range for each activation.
+    """Run each patch through the network once and see how its activations are distributed.
 
-    One patch and one histogram per activation are in memory at a time.
+    One histogram per activation, the patch at hand and the few that are shown are in memory.
 
     Args:
         model: The FP32 graph.
         activations: Names of the values to observe.
         patches: What is run through it, in one pass.
-        recipe: Says how ranges are chosen.
         reporter: Told after each patch; may cancel between patches.
 
     Raises:
@@ -207,10 +229,14 @@ def calibrate(
         histograms[name].add(tensor)
 
     count = 0
+    shown: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
         for patch in reporter.track(patches, "Calibrating", total=patches.expected):
             digest.update(patch.data)
-            executor.run(torch.from_numpy(patch).to(device), observe, watch=histograms.keys())
+            image = torch.from_numpy(patch)
+            output = executor.run(image.to(device), observe, watch=histograms.keys())
+            if count < _SHOWN:
+                shown.append((image, labels_of(output).cpu()))
             count += 1
     for name, histogram in histograms.items():
         if not np.isfinite(histogram.amax):
@@ -221,11 +247,9 @@ def calibrate(
                 todo="Check the card's preprocessing: the network was fed what it is not made for",
             )
     return Calibration(
-        thresholds={
-            name: threshold(h, recipe, is_image=name == executor.input_name)
-            for name, h in sorted(histograms.items())
-        },
-        maxima={name: h.amax for name, h in sorted(histograms.items())},
+        histograms=dict(sorted(histograms.items())),
+        image=executor.input_name,
+        shown=shown,
         patches=count,
         patches_sha256=digest.hexdigest(),
     )

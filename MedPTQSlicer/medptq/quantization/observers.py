@@ -10,11 +10,13 @@ max        The largest magnitude seen: nothing is clipped. What MedPTQ used (arX
 percentile The magnitude that a given share of the values stays within (Wu et al., Integer
            Quantization for Deep Learning Inference, arXiv 2004.09602).
 mse        The range with the least mean squared error of rounding and clipping together
-           (likewise arXiv 2004.09602; Banner et al., arXiv 1810.05723). The default.
+           (likewise arXiv 2004.09602; Banner et al., arXiv 1810.05723).
 entropy    The range whose quantized distribution has the least Kullback-Leibler divergence from
            the one seen (Migacz, 8-bit Inference with TensorRT, GTC 2017). The network's input,
            the image itself, gets the range of mse all the same.
 ========== =====================================================================================
+
+None is the best for every network; :mod:`medptq.quantization.observer_choice` measures which is.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medptq.quantization.arithmetic import largest_integer
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import ObserverName
 
 _BINS = 8192
 _SAMPLE = 1 << 20
@@ -86,24 +88,30 @@ class MagnitudeHistogram:
 
 
 def threshold(
-    histogram: MagnitudeHistogram, recipe: Recipe, *, is_image: bool = False, bits: int = 8
+    histogram: MagnitudeHistogram,
+    observer: ObserverName,
+    percentile: float,
+    *,
+    is_image: bool = False,
+    bits: int = 8,
 ) -> float:
     """Return the range of an activation: the magnitude that becomes the largest integer.
 
     Args:
         histogram: What was seen of the activation.
-        recipe: Names the observer.
+        observer: How it is chosen.
+        percentile: For the observer of that name.
         is_image: Whether it is the network's input rather than the result of a layer.
         bits: Bits of the integers.
 
     Returns:
         A magnitude from 0 to the largest one seen; 0 if the activation was all zero.
     """
-    if histogram.amax == 0.0 or recipe.observer == "max":
+    if histogram.amax == 0.0 or observer == "max":
         return histogram.amax
-    if recipe.observer == "percentile":
-        found = _percentile(histogram, recipe.percentile)
-    elif recipe.observer == "mse" or is_image:
+    if observer == "percentile":
+        found = _percentile(histogram, percentile)
+    elif observer == "mse" or is_image:
         found = _least_squared_error(histogram, bits)
     else:
         found = _least_divergence(histogram, bits)

@@ -26,7 +26,8 @@ from medptq.models.card import card_of
 from medptq.models.segmentation_model import Label, SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.agreement import Tally, least_alike
-from medptq.quantization.calibration import CalibrationPatches, calibrate
+from medptq.quantization.calibration import Calibration, CalibrationPatches, calibrate
+from medptq.quantization.observer_choice import choose_observer
 from medptq.quantization.placement import place_for_openvino
 from medptq.quantization.preparing import not_empty, prepare_for_openvino
 from medptq.quantization.qdq import insert_qdq
@@ -39,7 +40,7 @@ from medptq.quantization.quantized_model import (
     QuantizedModel,
     load_quantized_model,
 )
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import ObserverName, Recipe
 from medptq.quantization.recovery.recovering import simulate_recovered
 from medptq.quantization.scheme import scheme_of
 from medptq.quantization.simulation.simulating import simulate
@@ -61,10 +62,10 @@ def quantize_model(
 ) -> QuantizedModel:
     """Calibrate a network and write its folder: fp32.onnx, int8.onnx, model.json, manifest.json.
 
-    The manifest names the tool's versions, the recipe, the scale of each activation, the digests
-    of scans and patches, the rewritten layers, how far INT8 agreed with FP32 on patches that
-    calibration did not see (if the scans have more than it saw) and in which structure the least,
-    and the SHA-256 of each file. It names no scan.
+    The manifest names the tool's versions, the recipe, the observer that was chosen and why, the
+    scale of each activation, the digests of scans and patches, the rewritten layers, how far INT8
+    agreed with FP32 on patches that calibration did not see (if the scans have more than it saw)
+    and in which structure the least, and the SHA-256 of each file. It names no scan.
 
     Args:
         model: The network.
@@ -127,14 +128,27 @@ def _plainly(
 ) -> _Made:
     """Quantize by a plain recipe: one patch and one weight in memory at a time."""
     observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
-    calibration = calibrate(fp32, observed.activations, patches, recipe, reporter)
+    calibration = calibrate(fp32, observed.activations, patches, reporter)
+
+    def by(observer: ObserverName) -> _Made:
+        return _with_ranges(fp32, calibration, observer, recipe.percentile)
+
+    if recipe.observer != "agreement":
+        return by(recipe.observer)
+    observer, dice = choose_observer(lambda one: by(one).graph, calibration.shown, reporter)
+    made = by(observer)
+    made.calibration["dice_by_observer"] = dice
+    return made
+
+
+def _with_ranges(
+    fp32: onnx.ModelProto, calibration: Calibration, observer: ObserverName, percentile: float
+) -> _Made:
     int8 = prepare_for_openvino(fp32)
     placement = int8.placement
-    thresholds = {
-        name: calibration.thresholds[int8.same_values.get(name, name)]
-        for name in placement.activations
-    }
-    scales = insert_qdq(int8.model, placement, thresholds)
+    thresholds = calibration.thresholds(observer, percentile)
+    chosen = {name: thresholds[int8.same_values.get(name, name)] for name in placement.activations}
+    scales = insert_qdq(int8.model, placement, chosen)
     return _Made(
         ir.to_proto(int8.model),
         {
@@ -143,10 +157,11 @@ def _plainly(
             "rewritten": list(int8.rewritten),
         },
         {
+            "observer": observer,
             "patches": calibration.patches,
             "patches_sha256": calibration.patches_sha256,
             "scales": scales,
-            "thresholds": calibration.thresholds,
+            "thresholds": thresholds,
             "maxima": calibration.maxima,
         },
     )

@@ -10,6 +10,9 @@ from medptq.errors import QuantizationError
 ObserverName: TypeAlias = Literal["max", "percentile", "mse", "entropy"]
 OBSERVERS: tuple[ObserverName, ...] = get_args(ObserverName)
 
+ObserverChoice: TypeAlias = ObserverName | Literal["agreement"]
+OBSERVER_CHOICES: tuple[ObserverChoice, ...] = ("agreement", *OBSERVERS)
+
 RunnableGranularity: TypeAlias = Literal["tensor", "channel"]
 """How finely INT8 kernels let the scales of activations be chosen."""
 RUNNABLE_GRANULARITIES: tuple[RunnableGranularity, ...] = get_args(RunnableGranularity)
@@ -31,7 +34,9 @@ class Recipe:
 
     Attributes:
         observer: How an activation's range is chosen from what calibration saw; see
-            :mod:`medptq.quantization.observers`.
+            :mod:`medptq.quantization.observers`. ``"agreement"`` is the one by which a plain
+            recipe agrees best with FP32, see :mod:`medptq.quantization.observer_choice`; a special
+            one then has ``"mse"``.
         percentile: For the observer ``"percentile"``: the share in percent of an activation's
             values that its range holds.
         patches: How many patches of the scans calibration runs through the network, at most.
@@ -46,7 +51,7 @@ class Recipe:
             graph.
     """
 
-    observer: ObserverName = "mse"
+    observer: ObserverChoice = "agreement"
     percentile: float = 99.99
     patches: int = 16
     seed: int = 0
@@ -57,8 +62,9 @@ class Recipe:
     spared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.observer not in OBSERVERS:
-            raise _refused(f"the observer {self.observer!r} is none of {', '.join(OBSERVERS)}")
+        if self.observer not in OBSERVER_CHOICES:
+            choices = ", ".join(OBSERVER_CHOICES)
+            raise _refused(f"the observer {self.observer!r} is none of {choices}")
         if not 50.0 < self.percentile <= 100.0:
             raise _refused(f"the percentile {self.percentile} is not above 50 and at most 100")
         if self.seed < 0:
@@ -88,11 +94,11 @@ class Recipe:
     def in_use(self) -> dict[str, Any]:
         """Return what decided the numbers, for a reader.
 
-        The percentile is there only where it counts, and of what makes a plain recipe special
+        The percentile is there only where it may count, and of what makes a plain recipe special
         (bits, granularity, recovery, what is spared) only what differs from a plain one.
         """
         hidden = set(_SPECIAL) - self._special()
-        if self.observer != "percentile":
+        if self.observer not in ("percentile", "agreement"):
             hidden.add("percentile")
         return {name: value for name, value in self.to_json().items() if name not in hidden}
 

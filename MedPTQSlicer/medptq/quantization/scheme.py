@@ -123,6 +123,7 @@ class Scheme:
 def scheme_of(recipe: Recipe) -> Scheme:
     """Return what a recipe means for INT8 kernels.
 
+    A special recipe's ranges are not chosen by agreement but, then, by the least squared error.
     Below 8 bits each value counts: ranges of activations begin and end where their values do, if
     the observer knows such, and weights get the range of the least squared error.
     """
@@ -130,7 +131,7 @@ def scheme_of(recipe: Recipe) -> Scheme:
         weight_bits=recipe.weight_bits,
         activation_bits=recipe.activation_bits,
         activation_granularity=recipe.activation_granularity,
-        observer=recipe.observer,
+        observer="mse" if recipe.observer == "agreement" else recipe.observer,
         percentile=recipe.percentile,
         signed=recipe.activation_bits == 8 or recipe.observer in ("percentile", "entropy"),
         fitted_weights=recipe.weight_bits < 8,

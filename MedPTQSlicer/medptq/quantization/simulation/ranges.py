@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from medptq.quantization.observers import MagnitudeHistogram, threshold
-from medptq.quantization.recipe import Recipe
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.granularity import Groups
 from medptq.quantization.simulation.group_histogram import GroupHistogram
@@ -61,8 +60,13 @@ class _WholeTensor:
     def range_for(self, scheme: Scheme, *, is_image: bool) -> tuple[Tensor, Tensor]:
         if not math.isfinite(self._histogram.amax):
             return torch.tensor(-math.inf), torch.tensor(math.inf)
-        recipe = Recipe(scheme.observer, scheme.percentile)
-        found = threshold(self._histogram, recipe, is_image=is_image, bits=scheme.activation_bits)
+        found = threshold(
+            self._histogram,
+            scheme.observer,
+            scheme.percentile,
+            is_image=is_image,
+            bits=scheme.activation_bits,
+        )
         amax = torch.tensor(found, dtype=torch.float64)
         return -amax, amax
 
