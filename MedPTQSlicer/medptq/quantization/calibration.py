@@ -29,8 +29,8 @@ from medptq.scans.preprocessing import Locator, prepare
 from medptq.scans.reading import read_scan
 from medptq.scans.sources import ScanSource
 
-_SHOWN = 4
-"""Patches that the choice of an observer is measured on."""
+_SHOWN, _SHOWN_VOXELS = 4, 1 << 25
+"""Patches that an observer is chosen on, at most, and the voxels after which none is added."""
 
 
 class CalibrationPatches:
@@ -167,8 +167,8 @@ class Calibration:
     Attributes:
         histograms: For each activation, the distribution of its magnitudes.
         image: Name of the activation that is the network's input.
-        shown: The first patches, float32 [1, C, D, H, W], each with the labels [1, D, H, W] that
-            the network gives it in FP32.
+        shown: The first patches, float32 [1, C, D, H, W], each with the labels, int16
+            [1, D, H, W], that the network gives it in FP32.
         patches: How many patches were run.
         patches_sha256: Digest of the patches' voxels, in order: two calibrations with the same
             digest saw the same data.
@@ -235,8 +235,9 @@ def calibrate(
             digest.update(patch.data)
             image = torch.from_numpy(patch)
             output = executor.run(image.to(device), observe, watch=histograms.keys())
-            if count < _SHOWN:
-                shown.append((image, labels_of(output).cpu()))
+            if count < _SHOWN and sum(one.numel() for one, _ in shown) < _SHOWN_VOXELS:
+                # At most some hundred classes: a byte or two each.
+                shown.append((image, labels_of(output).to("cpu", torch.int16)))
             count += 1
     for name, histogram in histograms.items():
         if not np.isfinite(histogram.amax):

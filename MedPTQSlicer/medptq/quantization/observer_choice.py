@@ -35,7 +35,7 @@ def choose_observer(
 
     Args:
         quantized_by: Returns the network with the ranges of an observer, in Q/DQ form.
-        shown: Patches [1, C, D, H, W], each with the labels [1, D, H, W] of FP32.
+        shown: Patches [1, C, D, H, W], each with the labels, integers [1, D, H, W], of FP32.
         reporter: Told of progress; may cancel.
 
     Returns:
@@ -50,7 +50,7 @@ def choose_observer(
         executor, tally = GraphExecutor(quantized_by(observer), device), LabelTally()
         with torch.inference_mode():
             for patch, labels in reporter.track(shown, f"Checking ranges by {observer}"):
-                tally.add(labels, labels_of(executor.run(patch.to(device))).cpu())
+                tally.add(labels.long(), labels_of(executor.run(patch.to(device))).cpu())
         dice[observer] = tally.pooled_dice
         if dice[observer] >= _ENOUGH:
             break

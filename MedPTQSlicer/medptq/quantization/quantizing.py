@@ -126,7 +126,7 @@ class _Made:
 def _plainly(
     fp32: onnx.ModelProto, patches: CalibrationPatches, recipe: Recipe, reporter: Reporter
 ) -> _Made:
-    """Quantize by a plain recipe: one patch and one weight in memory at a time."""
+    """Quantize by a plain recipe: a few patches and one weight in memory at a time."""
     observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
     calibration = calibrate(fp32, observed.activations, patches, reporter)
 
