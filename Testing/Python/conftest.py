@@ -10,7 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes depends on what else the machine does, which is no fault of the code.
+hypothesis.settings.register_profile(
+    "medptq",
+    hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("medptq")
 
 if sys.version_info < (3, 12):
     # PySide6 6.12 takes a reference of None with each call that returns nothing, and of True with

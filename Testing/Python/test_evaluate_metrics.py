@@ -36,7 +36,6 @@ def ball(shape: tuple[int, int, int], radius: float, shift: float = 0.0) -> np.n
     return (distance <= radius**2).astype(np.uint8)
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_dice_is_twice_the_overlap_over_the_sum(pair: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = pair
@@ -50,7 +49,7 @@ def test_dice_is_twice_the_overlap_over_the_sum(pair: tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs(), spacings, st.sampled_from([0.0, 0.3, 1.0, 1.7, 4.0]))
 def test_nsd_is_that_of_monai(
     pair: tuple[np.ndarray, np.ndarray],
@@ -75,7 +74,7 @@ def test_nsd_is_that_of_monai(
         )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(pairs(), spacings)
 def test_nsd_is_symmetric_bounded_and_grows_with_the_tolerance(
     pair: tuple[np.ndarray, np.ndarray], spacing: tuple[float, float, float]
@@ -113,7 +112,6 @@ def test_a_class_at_the_border_of_the_volume_is_measured_whole() -> None:
     assert nsd(a, b, [1], (1.0, 1.0, 1.0), 1.0)[1] == pytest.approx(1.0)
 
 
-@settings(deadline=None)
 @given(pairs(), spacings)
 def test_agreement_counts_voxels(
     pair: tuple[np.ndarray, np.ndarray], spacing: tuple[float, float, float]
@@ -136,7 +134,6 @@ def test_agreement_counts_voxels(
             assert label not in result.volumes_ml
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_the_largest_disagreement_is_the_largest_and_its_centre_is_in_it(
     pair: tuple[np.ndarray, np.ndarray],

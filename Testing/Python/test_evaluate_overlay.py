@@ -7,7 +7,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nibabel.orientations import io_orientation
 from PIL import Image
@@ -196,7 +196,6 @@ def test_radiological_convention(
     assert corner == (edges[0] if left is not None else edges[2])
 
 
-@settings(deadline=None)
 @given(st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), st.integers(0, 10**6))
 def test_orientation_is_that_of_nibabel(
     order: list[int], flips: tuple[bool, bool, bool], seed: int
@@ -214,7 +213,6 @@ def test_orientation_is_that_of_nibabel(
         assert found.spacing[world] == pytest.approx(np.linalg.norm(affine[:3, ijk]))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_the_field_holds_the_foreground_and_half_of_the_scan(data: st.DataObject) -> None:
     shape = data.draw(st.tuples(*[st.integers(1, 60)] * 3))

@@ -16,7 +16,7 @@ from medptq.evaluate.pieces import centre_of, connected_pieces
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(MASKS)
 def test_they_are_those_that_scipy_finds(mask):
     labelled, count = ndimage.label(mask)
@@ -28,7 +28,7 @@ def test_they_are_those_that_scipy_finds(mask):
         np.testing.assert_array_equal(piece, np.flatnonzero(labelled == number))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(MASKS.filter(np.any), st.data())
 def test_the_centre_is_the_nearest_of_its_own_voxels(mask, data):
     pieces = connected_pieces(np.flatnonzero(mask), mask.shape)

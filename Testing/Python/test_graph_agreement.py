@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -120,7 +120,7 @@ def blocks(draw: st.DrawFn, channels: int) -> nn.Module:
     return nn.Sequential(convolution, norm, activation, resampling)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(first=blocks(2), second=blocks(4), seed=st.integers(0, 1000))
 def test_agrees_with_convolutional_networks_of_all_kinds(
     first: nn.Module,

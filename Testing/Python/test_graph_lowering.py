@@ -40,7 +40,7 @@ def _same(model, lowered, shape):
     np.testing.assert_allclose(after.numpy(), before.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     kernel=st.tuples(*[st.integers(2, 7)] * 3),
     padding=st.tuples(*[st.integers(0, 3)] * 3),
@@ -59,7 +59,7 @@ def test_strided_first_convolutions(kernel, padding, size, channels, tmp_path_fa
     _same(model, result, shape)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     kernel=st.tuples(*[st.integers(1, 3)] * 3),
     channels=st.integers(1, 6),

@@ -63,7 +63,7 @@ def checked(model: onnx.ModelProto, x: torch.Tensor) -> onnx.ModelProto:
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     transposed=st.booleans(),
     groups=st.sampled_from([1, 2, 4]),

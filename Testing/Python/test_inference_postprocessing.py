@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -17,7 +17,6 @@ label_maps = hnp.arrays(
 )
 
 
-@settings(deadline=None)
 @given(label_maps)
 def test_largest_component_keeps_one_part_and_other_labels(labels):
     before = labels.copy()
@@ -30,7 +29,6 @@ def test_largest_component_keeps_one_part_and_other_labels(labels):
     assert (labels == 1).sum() == (sizes.max() if count else 0)
 
 
-@settings(deadline=None)
 @given(label_maps)
 def test_fill_holes_fills_enclosed_background_only(labels):
     before = labels.copy()

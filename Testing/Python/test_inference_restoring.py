@@ -89,7 +89,7 @@ def check(prepared, classes, axis, cuts, seed):
     assert not differs.any()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     grids(st.just(1.0), whole=True),
     st.integers(2, 4),
@@ -101,7 +101,7 @@ def test_on_the_scans_grid_as_brute_force(prepared, classes, axis, cuts, seed):
     check(prepared, classes, axis, cuts, seed)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(
     grids(st.sampled_from([1.0, 0.3, 0.5, 0.77, 1.5, 2.0, 3.3]), whole=False),
     st.integers(2, 4),

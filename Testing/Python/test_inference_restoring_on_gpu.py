@@ -48,7 +48,7 @@ def grids(draw: st.DrawFn) -> PreparedScan:
     return PreparedScan(array, tuple(axes), scan_shape)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     grids(),
     st.integers(1, 4),

@@ -80,7 +80,7 @@ def assemble(slabs: Iterable[Slab]) -> torch.Tensor:
     return torch.cat(pieces, dim=1 + axis)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     patch=st.tuples(*[st.integers(2, 7)] * 3),
     shape=st.tuples(*[st.integers(1, 19)] * 3),

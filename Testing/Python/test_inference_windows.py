@@ -69,7 +69,7 @@ def test_even_windows_lie_where_nnunet_puts_them():
     assert found == [(d, 0, w) for d in (0, 23, 46) for w in (0, 6)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(1, 24)] * 3))
 def test_importance_is_nnunets(patch):
     # compute_gaussian of nnunetv2, which keeps it in half precision.
@@ -82,7 +82,7 @@ def test_importance_is_nnunets(patch):
     torch.testing.assert_close(10 * found, bell.float(), rtol=1e-3, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.tuples(*[st.integers(1, 24)] * 3))
 def test_importance_is_monais(patch):
     found = gaussian_importance(patch, torch.device("cpu"))

@@ -126,7 +126,7 @@ def cards(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(card=cards())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_what_was_written_is_read_back(
     card: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -138,7 +138,7 @@ def test_what_was_written_is_read_back(
 
 
 @given(card=cards())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_model_says_what_the_card_says(card: dict[str, Any]) -> None:
     written = card_of(model_of(card, ONNX, "The card"))
 

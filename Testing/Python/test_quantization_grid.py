@@ -27,7 +27,6 @@ VALUES = hnp.arrays(
 # The arithmetic
 
 
-@settings(deadline=None)
 @given(VALUES, BITS, st.booleans())
 def test_values_within_the_range_are_off_by_half_a_step_at_most(array, bits, signed):
     values = torch.from_numpy(array)
@@ -38,7 +37,6 @@ def test_values_within_the_range_are_off_by_half_a_step_at_most(array, bits, sig
     assert float((grid.nearest(values) - values).abs().max()) <= most * scale * (1 + 1e-4)
 
 
-@settings(deadline=None)
 @given(VALUES, BITS, st.booleans())
 def test_there_are_no_more_values_than_the_bits_can_tell_apart(array, bits, signed):
     values = torch.from_numpy(array)
@@ -51,7 +49,6 @@ def test_there_are_no_more_values_than_the_bits_can_tell_apart(array, bits, sign
     assert torch.equal(grid.nearest(rounded), rounded)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float32,
@@ -70,7 +67,6 @@ def test_weights_of_eight_bits_are_those_that_are_written_into_files(weight, per
     np.testing.assert_array_equal(grid.scale.numpy().reshape(-1), scale.reshape(-1))
 
 
-@settings(deadline=None)
 @given(BITS, st.floats(0, 1e30))
 def test_more_bits_never_make_a_coarser_grid(bits, amax):
     scales = [float(signed_scale(torch.tensor(amax), b)) for b in range(2, bits + 1)]
@@ -84,7 +80,7 @@ def test_halves_are_rounded_to_the_even_number():
     assert grid.nearest(halves).tolist() == [-8, -2, -2, 0, 0, 2, 2, 7]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(2, 6), st.booleans(), st.integers(0, 1000))
 def test_fitted_ranges_are_better_than_the_extremes(bits, signed, seed):
     generator = torch.Generator().manual_seed(seed)

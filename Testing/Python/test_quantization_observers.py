@@ -25,7 +25,7 @@ def _squared_error(values: torch.Tensor, amax: float) -> float:
     return float((values - rounded).double().square().sum())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=6), st.randoms())
 def test_the_order_of_the_patches_does_not_matter(scales, random):
     generator = torch.Generator().manual_seed(0)

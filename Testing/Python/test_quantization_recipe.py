@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from medptq.errors import QuantizationError
@@ -24,7 +24,6 @@ RECIPES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(RECIPES)
 def test_a_recipe_is_read_back_from_json_as_it_was(recipe):
     read = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
@@ -45,7 +44,6 @@ def test_a_plain_recipe_shows_what_it_always_showed(observer):
     assert Recipe(observer).in_use() == shown
 
 
-@settings(deadline=None)
 @given(RECIPES)
 def test_what_differs_from_a_plain_recipe_is_shown(recipe):
     plain, shown = Recipe().to_json(), recipe.in_use()

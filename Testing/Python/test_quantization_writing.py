@@ -221,7 +221,7 @@ def layers(request, tmp_path_factory):
     return export(_Layers(request.param), (1, 6, 4, 4, 4), path)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     spread=st.lists(st.floats(-6, 6), min_size=6, max_size=6),
     bits=st.integers(2, 8),
@@ -263,7 +263,7 @@ def pointwise(tmp_path_factory):
     return export(nn.Conv3d(3, 2, 1), (1, 3, 2, 2, 2), path)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     bits=st.integers(2, 7),
     lowest=st.lists(st.floats(0, 1), min_size=3, max_size=3),

@@ -54,7 +54,7 @@ def same_as_numpys(volume: np.ndarray, percents: list[float]) -> None:
 PERCENTS = st.lists(st.floats(0, 100), min_size=1, max_size=3)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     shape=st.tuples(*[st.integers(1, 12)] * 3),
     percents=PERCENTS,
@@ -66,7 +66,7 @@ def test_percentiles_of_small_volumes_are_numpys_to_the_last_bit(shape, percents
     same_as_numpys(np.random.default_rng(seed).choice(values, shape), percents)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(percents=PERCENTS, background=st.floats(0, 1), step=st.sampled_from([0, 1e-6, 0.1, 10]))
 def test_percentiles_of_a_sampled_volume_are_numpys_to_the_last_bit(percents, background, step):
     generator = np.random.default_rng(0)

@@ -206,7 +206,7 @@ def test_drawing_stops_when_asked_to(tmp_path):
         next(patches)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(*[st.integers(1, 6)] * 3),
     size=st.tuples(*[st.integers(1, 9)] * 3),

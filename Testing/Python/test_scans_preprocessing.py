@@ -73,7 +73,7 @@ def test_orient_from_every_orientation_agrees_with_nibabel(code, axis_order):
         assert prepared.scan_shape == scan.shape
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(angles=ANGLES, signs=st.tuples(*[st.sampled_from([-1, 1])] * 3))
 def test_the_closest_axes_of_oblique_scans_are_nibabels(angles, signs):
     scan = make_scan(Rotation.from_euler("xyz", angles).as_matrix() * np.array(signs))
@@ -113,7 +113,7 @@ def test_spacing_agrees_with_monai(angles):
     np.testing.assert_allclose(network_to_ras(prepared, scan), expected.affine.numpy(), atol=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.tuples(*[st.integers(1, 17)] * 3), channels=st.integers(1, 2))
 def test_resize_is_torchs_interpolation(size, channels):
     import torch
@@ -127,7 +127,7 @@ def test_resize_is_torchs_interpolation(size, channels):
     assert_voxels_are_where_the_map_says(prepared, scan)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     code=st.sampled_from(CODES),
     axis_order=st.sampled_from(["IJK", "KJI"]),
@@ -163,7 +163,7 @@ def test_spacing_keeps_every_voxel_in_its_place(code, axis_order, angles, mm, in
         assert np.abs(prepared.array[0] - expected)[inside].max(initial=0) <= tolerance
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     code=st.sampled_from(CODES),
     axis_order=st.sampled_from(["IJK", "KJI"]),

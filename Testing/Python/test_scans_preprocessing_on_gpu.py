@@ -52,7 +52,7 @@ def test_what_is_wrong_with_a_step_is_told():
         prepare_on_gpu(make_scan(), [{"step": "unheard of"}], "KJI", None, CPU)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     size=st.tuples(*[st.integers(1, 12)] * 3),

@@ -54,7 +54,8 @@ def refusal(path: Path, channels: int = 1) -> str:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
@@ -83,7 +84,8 @@ def test_geometry_and_voxels_are_those_that_nibabel_wrote(tmp_path, angles, sign
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3), way=st.sampled_from([-1, 1]))
 def test_a_quaternion_alone_places_the_scan(tmp_path, angles, way):

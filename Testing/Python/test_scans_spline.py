@@ -17,7 +17,7 @@ def volume(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(1).normal(100, 40, (2, *shape)).astype(np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths, lengths)
 def test_stretched_as_scipy_and_scikit_image_do(shape, size):
     array = volume(shape)
@@ -34,7 +34,7 @@ def test_stretched_as_scipy_and_scikit_image_do(shape, size):
         )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths, lengths, st.integers(0, 2))
 def test_planes_are_stretched_and_the_nearest_is_taken(shape, size, axis):
     array = volume(shape)

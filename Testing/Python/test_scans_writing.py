@@ -38,7 +38,8 @@ def make_labels(highest: int = 3, dtype=np.int64) -> np.ndarray:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),

@@ -25,7 +25,7 @@ def pairs(draw: st.DrawFn) -> tuple[Any, Any]:
     return draw(labels), draw(labels)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pairs())
 def test_pieces_are_those_that_scipy_finds(pair: tuple[Any, Any]) -> None:
     fp32, int8 = pair
@@ -42,7 +42,7 @@ def test_pieces_are_those_that_scipy_finds(pair: tuple[Any, Any]) -> None:
             assert counts[label] == counts.max()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(pairs())
 def test_the_map_says_how_they_differ(pair: tuple[Any, Any]) -> None:
     fp32, int8 = pair

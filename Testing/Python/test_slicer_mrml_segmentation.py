@@ -153,7 +153,7 @@ def test_what_the_model_does_not_name_is_shown_all_the_same(scene: SlicerScene) 
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(hnp.arrays(np.uint8, (2, 3, 4), elements=st.sampled_from([0, 1, 2, 200, 255])))
 def test_every_label_that_is_there_becomes_a_segment(labels: Any) -> None:
     scene = SlicerScene()

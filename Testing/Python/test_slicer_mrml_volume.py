@@ -40,7 +40,7 @@ def test_voxels_of_every_type_arrive(scene: SlicerScene, tmp_path: Path, dtype: 
     np.testing.assert_array_equal(scan.ijk_to_ras, np.eye(4))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     spacing=st.tuples(*[st.floats(0.05, 12)] * 3),
     flips=st.tuples(*[st.sampled_from([-1, 1])] * 3),
