@@ -66,7 +66,7 @@ def test_the_first_is_taken_if_it_agrees(above, shown):
 
 def test_if_the_first_does_not_agree_the_others_are_looked_at_until_one_does(above, shown):
     networks = Networks(above, mse=0.9, percentile=0.7, max=0.5)
-    observer, dice = choose_observer(networks, shown, Reporter())
+    observer, dice = choose_observer(networks, shown, Reporter(on_warning=pytest.fail))
     assert observer == "max"
     assert networks.asked == ["mse", "percentile", "max"]
     assert dice["mse"] < dice["percentile"] < dice["max"] == 1.0
@@ -74,8 +74,11 @@ def test_if_the_first_does_not_agree_the_others_are_looked_at_until_one_does(abo
 
 def test_if_none_agrees_well_the_best_is_taken(above, shown):
     networks = Networks(above, mse=0.9, percentile=0.7, max=2.0, entropy=0.8)
-    observer, dice = choose_observer(networks, shown, Reporter())
+    warnings: list[str] = []
+    observer, dice = choose_observer(networks, shown, Reporter(on_warning=warnings.append))
     assert observer == "percentile"
+    [warning] = warnings
+    assert f"to a Dice of {dice['percentile']:.3f}" in warning
     assert list(dice) == ["mse", "percentile", "max", "entropy"]
     assert dice["max"] == 0.0
 

@@ -72,6 +72,8 @@ class RecipeSearch:
         self._least = least_agreement
         self._recipe = recipe
         self._reporter = reporter
+        # How little a recipe that is only tried agrees is what the table tells.
+        self._unwarned = Reporter(on_progress=reporter.report, cancelled=reporter.cancelled)
         self._expected: list[torch.Tensor] = []
         self._kept: dict[str, QuantizedModel] = {}
         self._chosen = ""
@@ -188,7 +190,7 @@ class RecipeSearch:
         stage = f"Recipe {self._made}: {name_of(recipe)}"
         folder = Path(self._folder.name, f"{self._made}")
         [made] = [
-            quantize_model(self._model, patches, folder, recipe=recipe, reporter=self._reporter)
+            quantize_model(self._model, patches, folder, recipe=recipe, reporter=self._unwarned)
             for _ in self._reporter.track([recipe], stage)
         ]
         return made

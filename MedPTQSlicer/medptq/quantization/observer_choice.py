@@ -36,7 +36,7 @@ def choose_observer(
     Args:
         quantized_by: Returns the network with the ranges of an observer, in Q/DQ form.
         shown: Patches [1, C, D, H, W], each with the labels, integers [1, D, H, W], of FP32.
-        reporter: Told of progress; may cancel.
+        reporter: Told of progress, and warned where none agrees well enough; may cancel.
 
     Returns:
         The observer, and the Dice with FP32's labels, pooled, of each that was tried.
@@ -54,4 +54,11 @@ def choose_observer(
         dice[observer] = tally.pooled_dice
         if dice[observer] >= _ENOUGH:
             break
-    return max(dice, key=dice.__getitem__), dice
+    best = max(dice, key=dice.__getitem__)
+    if dice[best] < _ENOUGH:
+        reporter.warn(
+            f"INT8 agrees with FP32 to a Dice of {dice[best]:.3f} on the calibration patches; "
+            f"{_ENOUGH} and more is usual. Compare the two on a scan before you use INT8; medptq "
+            "quantize --auto may find a recipe that agrees better."
+        )
+    return best, dice
