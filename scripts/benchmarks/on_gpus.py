@@ -149,7 +149,7 @@ class Plan:
     def _preparation(self) -> Task:
         # What is not prepared in a third of the time is left to the building.
         networks = ("--networks", *LARGEST_FIRST)
-        # Quantizing takes a tenth of the CPU's time on a GPU that nothing is timed on.
+        # Quantizing takes far less time on a GPU, and nothing is timed on the last of several.
         place = ("--gpus", (self._gpus[1:] or [""])[-1])
         command = self._gpu("--steps", "prepare", *place, *networks, *self._builds())
         return Task("prepare", command, until=self._seconds / 3, total="--total", spare=SPARE)

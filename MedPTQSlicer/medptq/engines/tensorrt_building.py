@@ -22,9 +22,8 @@ from medptq.progress import Progress, Reporter
 # Shares of the free memory that a build may use for its scratch space, tried in turn.
 _WORKSPACES = (0.8, 0.2)
 
-
 FASTEST_KERNELS = 3
-"""TensorRT's own optimization level, at which it looks for the fastest kernels for minutes."""
+"""TensorRT's own optimization level, at which it times all kernels that may be the fastest."""
 
 
 def build_plan(

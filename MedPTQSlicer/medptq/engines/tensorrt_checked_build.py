@@ -31,8 +31,7 @@ Root mean square, as a share of the output's own. In FP32 TensorRT multiplies in
 _TIMES_ITSELF = 3.0
 """How many times what the graph makes of rounding alone an engine's error may be.
 
-In INT8 a value that falls to the next step takes others with it: with their inputs rounded to FP16,
-trained networks' outputs in W8A8 differed by 0.4 % (U-Net) to 7 % (a TransUNet) from themselves.
+In INT8 a value that falls to the next step takes others with it, how many depends on the network.
 Engines that computed something else were off by 43 % and more.
 """
 
@@ -49,8 +48,8 @@ class CheckedBuild:
         engine: What TensorRT deserialises.
         milliseconds: Median time of a run on the GPU.
         error: Of its output, as :data:`WORST_ERROR` measures it.
-        error_of_rounding: That of the graph itself, where its input is off by what FP16 rounds off.
         layers: Milliseconds of each layer by TensorRT's name for it.
+        error_of_rounding: The same of the graph itself, where its input is off by what FP16 rounds.
         int8_layers: How many layers really run in INT8.
     """
 

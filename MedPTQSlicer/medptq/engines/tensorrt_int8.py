@@ -27,7 +27,7 @@ from medptq.errors import first_line
 from medptq.progress import Reporter
 
 _QUICK = (1, 0)
-"""The levels of seconds, not minutes. A kernel that computes something else may be of one only."""
+"""Levels at which few kernels are timed, or none: those that compute something else differ."""
 
 _Candidate = tuple[Placement, Form, int]
 
@@ -100,7 +100,7 @@ def build_int8(
 def _candidates(
     found: Sequence[Placement], forms: Sequence[Form], ways: Sequence[Way]
 ) -> Iterator[_Candidate]:
-    """Yield what is to be tried; at the level of minutes only if nothing was built before."""
+    """Yield what is to be tried; with all kernels only if nothing could be built with few."""
     yield from itertools.product(found, forms, _QUICK)
     if not ways:
         yield from itertools.product(found, forms, (FASTEST_KERNELS,))

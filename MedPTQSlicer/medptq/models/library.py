@@ -31,9 +31,8 @@ from medptq.models.user_folders import user_folder
 NETWORK, TWIN = "network", "int8"
 _GRAPH, _CARD, _RECORD = "network.onnx", "card.json", "record.json"
 _FORMAT = 1
-_ID = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
-)  # as card.schema.json, but for Windows' own names
+# As card.schema.json, but for Windows' own names.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def library_root() -> Path:

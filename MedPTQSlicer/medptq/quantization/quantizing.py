@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import itertools
 import math
@@ -130,6 +131,7 @@ def _plainly(
     observed = not_empty(place_for_openvino(ir.from_proto(fp32).graph))
     calibration = calibrate(fp32, observed.activations, patches, reporter)
 
+    @functools.lru_cache(maxsize=1)  # mostly the one that is asked for first is taken
     def by(observer: ObserverName) -> _Made:
         return _with_ranges(fp32, calibration, observer, recipe.percentile)
 

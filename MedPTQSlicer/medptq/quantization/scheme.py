@@ -123,7 +123,7 @@ class Scheme:
 def scheme_of(recipe: Recipe) -> Scheme:
     """Return what a recipe means for INT8 kernels.
 
-    A special recipe's ranges are not chosen by agreement but, then, by the least squared error.
+    Ranges that a plain recipe has chosen by agreement are here those of the least squared error.
     Below 8 bits each value counts: ranges of activations begin and end where their values do, if
     the observer knows such, and weights get the range of the least squared error.
     """
