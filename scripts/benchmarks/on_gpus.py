@@ -107,7 +107,7 @@ class Plan:
         if "speed" in self._parts:
             built = [self._building(), self._timing()]
             lanes += [
-                Lane([self._preparation()], [(others or [""])[-1]], few),
+                Lane([self._preparation()], [self._prepared_on()], few),
                 Lane(built, [",".join(self._gpus)], few, (*timed, "prepare")),
             ]
             if self._compiles:
@@ -125,6 +125,13 @@ class Plan:
         """Return the GPUs that are not kept for what is built and timed, or the only one."""
         is_alone = self._parts == ["accuracy"]
         return (self._gpus if is_alone else self._gpus[1:]) or self._gpus
+
+    def _prepared_on(self) -> str:
+        """Return the last GPU unless whole volumes are timed there, else the CPU.
+
+        Quantizing takes far less time on a GPU.
+        """
+        return self._gpus[-1] if len(self._gpus) > 1 or "volumes" not in self._parts else ""
 
     def _built_on(self) -> list[str]:
         return self._gpus[:1] if "accuracy" in self._parts else self._gpus
@@ -149,8 +156,7 @@ class Plan:
     def _preparation(self) -> Task:
         # What is not prepared in a third of the time is left to the building.
         networks = ("--networks", *LARGEST_FIRST)
-        # Quantizing takes far less time on a GPU, and nothing is timed on the last of several.
-        place = ("--gpus", (self._gpus[1:] or [""])[-1])
+        place = ("--gpus", self._prepared_on())
         command = self._gpu("--steps", "prepare", *place, *networks, *self._builds())
         return Task("prepare", command, until=self._seconds / 3, total="--total", spare=SPARE)
 
