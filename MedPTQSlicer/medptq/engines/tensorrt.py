@@ -15,6 +15,7 @@ import torch
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
+from medptq.engines.tensorrt_building import release_builder
 from medptq.engines.tensorrt_graph import with_input_shape
 from medptq.engines.tensorrt_int8 import build_int8
 from medptq.engines.tensorrt_library import (
@@ -85,9 +86,13 @@ class TensorRTEngine:
                 todo=f"Choose one of {', '.join(_native_precisions())}",
             )
         loaded = checked_graph(request)
-        with _as_engine_error(
-            "build", "TensorRT cannot build this network", "Building the network for TensorRT"
+        with (
+            contextlib.ExitStack() as afterwards,
+            _as_engine_error(
+                "build", "TensorRT cannot build this network", "Building the network for TensorRT"
+            ),
         ):
+            afterwards.callback(release_builder)
             graph = with_input_shape(loaded, request.input_shape)
             typed = is_strongly_typed(import_tensorrt())
             forms = forms_for(graph, request.precision, typed=typed)

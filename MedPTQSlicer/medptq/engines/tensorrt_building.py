@@ -62,7 +62,7 @@ def _build(
     trt = import_tensorrt()
     logger = log(trt)
     logger.errors.clear()
-    builder = trt.Builder(logger)
+    builder = _builder(trt)
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx_graph):
@@ -90,6 +90,17 @@ def _build(
         raise failure(logger.errors)
     write_timings(timings_file, bytes(memoryview(config.get_timing_cache().serialize())))
     return bytes(memoryview(plan))
+
+
+@functools.cache
+def _builder(trt: Any) -> Any:
+    """Return the one builder: making it, TensorRT 8.6 loads all kernels, which takes 20 s."""
+    return trt.Builder(log(trt))
+
+
+def release_builder() -> None:
+    """Give back the memory that TensorRT keeps on the GPU between builds, up to 2.6 GB in 8.6."""
+    _builder.cache_clear()
 
 
 def _creation_flags(trt: Any) -> int:
