@@ -73,6 +73,23 @@ def test_a_graph_that_was_not_simplified_is_written_in_another_form(tmp_path, no
     assert difference(run(written, image(shape)), run(exported, image(shape))) < 1e-5
 
 
+@pytest.mark.parametrize("slope", [-0.5, 0.0, 0.01, 1.0, 1.5])
+def test_leaky_relu_is_written_out_where_normalizations_are(slope, tmp_path):
+    shape = (1, 1, 8, 8, 8)
+    norm = torch.nn.InstanceNorm3d(1)
+    network = torch.nn.Sequential(norm, torch.nn.LeakyReLU(slope), torch.nn.LeakyReLU(0.2))
+    graph = with_input_shape(export(network, shape, tmp_path / "net.onnx"), shape)
+    expected = run(graph, image(shape))
+    for form in FORMS:
+        written = in_form(graph, form)
+        onnx.checker.check_model(written)
+        kinds = [node.op_type for node in written.graph.node]
+        # Above a slope of one it is no maximum.
+        kept = 2 if form == "own layer" else int(slope > 1)
+        assert (kinds.count("LeakyRelu"), kinds.count("Max")) == (kept, 2 - kept)
+        assert difference(run(written, image(shape)), expected) < 1e-5
+
+
 def test_the_forms_are_those_that_the_version_and_the_precision_need(residual):
     assert forms_for(residual, "fp16", typed=True) == ("as it is",)
     assert forms_for(residual, "fp32", typed=False) == ("written out",)

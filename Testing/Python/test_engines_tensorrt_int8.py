@@ -25,13 +25,11 @@ class Builder:
         refuses: The placements that cannot be built.
         without: Those that have no layer in INT8.
         levels: Those at which anything can be built.
-        rounding: The error that the graph makes of rounding alone.
+        largest: The error that is still agreement.
     """
 
-    def __init__(
-        self, errors=None, refuses=(), without=(), levels=(FEW, FIRST, ALL), rounding=0.001
-    ):
-        self.rounding = rounding
+    def __init__(self, errors=None, refuses=(), without=(), levels=(FEW, FIRST, ALL), largest=0.03):
+        self.largest = largest
         self.errors = errors or {}
         self.refuses = refuses
         self.without = without
@@ -49,7 +47,7 @@ class Builder:
             error = self.errors.get((nodes, form, level), self.errors.get((nodes, form), 0.01))
             engine = f"{nodes}, {form}, {level}".encode()
             return CheckedBuild(
-                engine, 1.0, error, {}, self.rounding, int(nodes not in self.without)
+                engine, 1.0, error, {}, self.largest, int(nodes not in self.without)
             )
 
         return build
@@ -126,7 +124,7 @@ def test_if_none_is_right_all_are_refused():
 
 
 def test_a_graph_that_rounding_changes_more_may_be_off_by_more():
-    builder = Builder({(THREE, FORMS[0]): 0.2, (THREE, FORMS[1]): 0.3}, rounding=0.07)
+    builder = Builder({(THREE, FORMS[0]): 0.2, (THREE, FORMS[1]): 0.3}, largest=0.21)
     assert measured(builder).engine == f"{THREE}, {FORMS[0]}, {FEW}".encode()
     assert len(builder.built) == 1
 

@@ -195,7 +195,7 @@ class Gate:
         tried = Tried("none", build.milliseconds, build.error, "", form)
         one = {**vars(tried), "file": path.name}
         self.built.append(one)
-        require_agreement(build, precision)
+        require_agreement(build)
         self._agreeing.append(one)
         self._so_far(self._agreeing)
         return build

@@ -88,7 +88,11 @@ def _build(
     reporter.check()
     if plan is None:
         raise failure(logger.errors)
-    write_timings(timings_file, bytes(memoryview(config.get_timing_cache().serialize())))
+    timings = config.get_timing_cache()
+    meanwhile = read_timings(timings_file)
+    if meanwhile:  # another build may have ended since
+        timings.combine(config.create_timing_cache(meanwhile), False)
+    write_timings(timings_file, bytes(memoryview(timings.serialize())))
     return bytes(memoryview(plan))
 
 

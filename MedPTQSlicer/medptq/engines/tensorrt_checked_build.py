@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx
 import torch
 
-from medptq.engines.memory import memory_as_error
+from medptq.engines.check_images import check_images
 from medptq.engines.protocol import Precision
+from medptq.engines.tensorrt_agreement import WORST_ERROR, worst_error
 from medptq.engines.tensorrt_building import FASTEST_KERNELS, build_plan
 from medptq.engines.tensorrt_graph import in_half_precision
 from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
 from medptq.engines.tensorrt_normalization import Form, in_form
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
-from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import serialized
 from medptq.progress import Reporter
-
-WORST_ERROR: Mapping[Precision, float] = {"fp32": 0.01, "fp16": 0.03, "int8": 0.03}
-"""Largest error of an engine's output against the graph it was built from, run in FP32.
-
-Root mean square, as a share of the output's own. In FP32 TensorRT multiplies in TF32.
-"""
-
-_TIMES_ITSELF = 3.0
-"""How many times what the graph makes of rounding alone an engine's error may be.
-
-In INT8 a value that falls to the next step takes others with it, how many depends on the network.
-Engines that computed something else were off by 43 % and more.
-"""
-
-_FP16_STEP = 2.0**-11
 
 _RUNS = 20
 
@@ -47,9 +31,10 @@ class CheckedBuild:
     Attributes:
         engine: What TensorRT deserialises.
         milliseconds: Median time of a run on the GPU.
-        error: Of its output, as :data:`WORST_ERROR` measures it.
+        error: Of its output, on the image where it is the worst; see
+            :func:`medptq.engines.tensorrt_agreement.worst_error`.
         layers: Milliseconds of each layer by TensorRT's name for it.
-        error_of_rounding: The same of the graph itself, where its input is off by what FP16 rounds.
+        largest_error: What it may be, on that image.
         int8_layers: How many layers really run in INT8.
     """
 
@@ -57,12 +42,13 @@ class CheckedBuild:
     milliseconds: float
     error: float
     layers: Mapping[str, float]
-    error_of_rounding: float = 0.0
+    largest_error: float = WORST_ERROR
     int8_layers: int = 0
 
-    def agrees(self, precision: Precision) -> bool:
-        """Tell whether its output is what its graph computes, as far as rounding lets it be."""
-        return self.error <= max(WORST_ERROR[precision], _TIMES_ITSELF * self.error_of_rounding)
+    @property
+    def agrees(self) -> bool:
+        """Whether its output is what its graph computes, as far as rounding lets it be."""
+        return self.error <= self.largest_error
 
 
 def build_checked(
@@ -82,13 +68,13 @@ def build_checked(
         MemoryError: The GPU's memory does not suffice.
     """
     build = build_and_measure(graph, precision, form, reporter)
-    require_agreement(build, precision)
+    require_agreement(build)
     return build
 
 
-def require_agreement(build: CheckedBuild, precision: Precision) -> None:
+def require_agreement(build: CheckedBuild) -> None:
     """Raise ``EngineError`` if a build's output is not what its graph computes."""
-    if not build.agrees(precision):
+    if not build.agrees:
         raise cannot_build(f"its output differs from the network's by {build.error:.1%}")
 
 
@@ -100,9 +86,6 @@ def build_and_measure(
     level: int = FASTEST_KERNELS,
 ) -> CheckedBuild:
     """Build a graph, hold it against the graph in PyTorch, and time it.
-
-    The check runs on seeded noise: a network's folder holds no patch of the scans it was
-    calibrated on, since those are patients' data.
 
     Args:
         graph: As for :func:`build_checked`, and so on.
@@ -121,16 +104,15 @@ def build_and_measure(
     engine = build_plan(serialized(written), precision, reporter, level)
     session = TensorRTSession(Plan(engine, ()))
     try:
-        noise = torch.randn(session.input_shape, generator=torch.Generator().manual_seed(0))
-        image = noise.to(session.device)
-        found = session.run(image).float().clone()
-        milliseconds = _milliseconds(session, image)
+        images = [image.to(session.device) for image in check_images(session.input_shape)]
+        found = [session.run(image).float().clone() for image in images]
+        milliseconds = _milliseconds(session, images[0])
         layers = session.times_of_layers()
         int8_layers = session.layer_precisions().get("int8", 0)
     finally:
         session.close()
-    error, of_rounding = _errors(found, graph, image)
-    return CheckedBuild(engine, milliseconds, error, layers, of_rounding, int8_layers)
+    error, largest = worst_error(found, graph, images, precision)
+    return CheckedBuild(engine, milliseconds, error, layers, largest, int8_layers)
 
 
 def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:
@@ -146,31 +128,3 @@ def _milliseconds(session: TensorRTSession, image: torch.Tensor) -> float:
         end.synchronize()
         times.append(start.elapsed_time(end))
     return float(statistics.median(times[_RUNS // 4 :]))
-
-
-@contextlib.contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Let PyTorch convolve in FP32, not in TF32 as by default."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
-
-
-def _errors(
-    found: torch.Tensor, graph: onnx.ModelProto, image: torch.Tensor
-) -> tuple[float, float]:
-    """Return the error of an engine's output, and that of the graph's own on a rounded input."""
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(1)).to(image)
-    with (
-        memory_as_error("Checking the built network"),
-        torch.inference_mode(),
-        _without_tf32(),
-    ):
-        executor = GraphExecutor(graph, image.device)
-        expected = executor.run(image).float()
-        rounded = executor.run(image * (1 + _FP16_STEP * noise)).float()
-        size = expected.norm()
-        return float((found - expected).norm() / size), float((rounded - expected).norm() / size)

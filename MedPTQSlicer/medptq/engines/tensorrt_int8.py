@@ -81,7 +81,7 @@ def build_int8(
             refused.add((placement, level))
         else:
             ways.append(way)
-            if way.build.agrees("int8"):
+            if way.build.agrees:
                 right.append(way)
     if not ways:
         raise failure
