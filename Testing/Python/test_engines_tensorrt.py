@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 
@@ -147,15 +148,39 @@ def test_a_network_with_norms_pooling_and_skips_is_built_in_int8(tmp_path, monke
     assert difference(found, run(quantized, image(SMALL))) < 0.1
 
 
+@pytest.fixture(scope="module")
+def without_norms(tmp_path_factory) -> onnx.ModelProto:
+    torch.manual_seed(0)
+    widths = (1, 32, 32, 32)
+    layers = [
+        layer
+        for before, after in itertools.pairwise(widths)
+        for layer in (torch.nn.Conv3d(before, after, 3, padding=1), torch.nn.ReLU())
+    ]
+    path = tmp_path_factory.mktemp("without-norms") / "net.onnx"
+    export(torch.nn.Sequential(*layers, torch.nn.Conv3d(32, 2, 1)).eval(), SMALL, path)
+    return quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+
+
 @on_gpu
-def test_where_int8_is_to_be_measured_it_runs_in_int8(tmp_path, monkeypatch, quantized):
+@pytest.mark.parametrize("kind", ["without_norms", "quantized"])
+def test_where_int8_is_to_be_measured_it_runs_in_int8_or_says_so(
+    tmp_path, monkeypatch, request, kind
+):
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
-    onnx.save(quantized, tmp_path / "net.onnx")
-    request = BuildRequest(tmp_path / "net.onnx", "int8", SMALL)
+    graph = request.getfixturevalue(kind)
+    onnx.save(graph, tmp_path / "net.onnx")
+    wanted = BuildRequest(tmp_path / "net.onnx", "int8", SMALL)
     engine = engine_to_measure_int8("tensorrt")
-    engine.build(request, tmp_path / "built", Reporter())
-    with engine.open(request, tmp_path / "built") as session:
-        assert session.layer_precisions()["int8"] > 0
+    warnings: list[str] = []
+    engine.build(wanted, tmp_path / "built", Reporter(on_warning=warnings.append))
+    with engine.open(wanted, tmp_path / "built") as session:
+        found = session.run(image(SMALL).to(session.device)).float().cpu()
+        in_int8 = session.layer_precisions().get("int8", 0)
+    # TensorRT 8.6 has no kernel in INT8 for a convolution before a normalization.
+    assert in_int8 or kind == "quantized"
+    assert bool(in_int8) != any("no layer" in warning for warning in warnings)
+    assert difference(found, run(graph, image(SMALL))) < 0.1
 
 
 @pytest.fixture(scope="module")
