@@ -80,6 +80,38 @@ def test_what_is_named_is_meant_whatever_else_is_said(graph):
     assert refused_in("Myelin error from unknown graph", graph, everything) == frozenset()
 
 
+class Upsampling(torch.nn.Module):
+    """A skip joined to what was upsampled, as in STU-Net."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.down = torch.nn.Conv3d(1, 16, 3, stride=2, padding=1)
+        self.skip = torch.nn.Conv3d(1, 16, 3, padding=1)
+        self.narrow = torch.nn.Conv3d(16, 16, 1)
+        self.joined = torch.nn.Conv3d(32, 16, 3, padding=1)
+        self.last = torch.nn.Conv3d(16, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.nn.functional.interpolate(self.narrow(self.down(x)), scale_factor=2)
+        b = torch.relu(self.joined(torch.cat([a, torch.relu(self.skip(x))], 1)))
+        return self.last(b)
+
+
+def test_behind_an_upsampling_that_is_named_is_meant(tmp_path):
+    path = tmp_path / "net.onnx"
+    export(Upsampling().eval(), SMALL, path)
+    graph = quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+    [resize] = of_type(graph, "Resize")
+    [joined] = [name for name in of_type(graph, "Conv") if "joined" in name]
+    # As TensorRT 8.6 said it of STU-Net, its name at the end of a sentence.
+    said = f"Could not find any implementation for node {resize}.; Error Code 10: Internal Error"
+    convolutions = Placement("convolutions", of_type(graph, "Conv"))
+    assert refused_in(said, graph, convolutions) == {joined}
+    assert refused_in(said, graph, convolutions.without(frozenset([joined]))) == frozenset()
+    assert refused_in(said.replace(resize, f"{resize}/other"), graph, convolutions) == frozenset()
+
+
 def test_what_is_meant_is_left_in_fp16_and_the_rest_is_built(graph):
     built = []
 

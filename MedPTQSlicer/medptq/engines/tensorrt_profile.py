@@ -49,7 +49,7 @@ def named_in(text: str, nodes: Collection[str]) -> frozenset[str]:
     """Return those of the nodes whose names stand in a text of TensorRT's, each as a whole."""
     text = text.replace("...", " ")
     return frozenset(
-        node for node in nodes if re.search(rf"(?<![\w./]){re.escape(node)}(?![\w./])", text)
+        node for node in nodes if re.search(rf"(?<![\w./]){re.escape(node)}(?!\.?[\w/])", text)
     )
 
 

@@ -1,8 +1,9 @@
 """Which layers TensorRT cannot build in INT8, from what it says when a build fails.
 
-It may name them. Where it does not, what it says stands for a pattern in the graph that TensorRT
-8.6 is known to trip over: the builds that told so are SegResNet, VISTA3D and MedFormer for the
-residual additions, UNETR and Swin UNETR for the matrix products.
+It may name them, or a layer that only moves values: what is quantized behind that it quantizes in
+front of it, and then has no kernel for it (STU-Net's upsampling). Else what it says stands for a
+pattern in the graph that TensorRT 8.6 is known to trip over: the builds that told so are SegResNet,
+VISTA3D and MedFormer for the residual additions, UNETR and Swin UNETR for the matrix products.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from medptq.engines.tensorrt_profile import named_in
 from medptq.graph.editing import constant_of
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
+_MOVERS = ("Resize", "MaxPool", "ConvTranspose", "Concat")
 
 
 def refused_in(message: str, graph: onnx.ModelProto, placement: Placement) -> frozenset[str]:
@@ -30,6 +32,9 @@ def refused_in(message: str, graph: onnx.ModelProto, placement: Placement) -> fr
     named = named_in(message, placement.nodes)
     if named:
         return named
+    behind = _behind_what_is_named(message, graph, placement)
+    if behind:
+        return behind
     for words, is_meant in _PATTERNS.items():
         if words in message:
             return frozenset(
@@ -38,6 +43,19 @@ def refused_in(message: str, graph: onnx.ModelProto, placement: Placement) -> fr
                 if node.name in placement.nodes and is_meant(node, placement)
             )
     return frozenset()
+
+
+def _behind_what_is_named(
+    message: str, graph: onnx.ModelProto, placement: Placement
+) -> frozenset[str]:
+    """Return the layers of a placement that read what a named layer hands on."""
+    movers = {node.name: node for node in ir.from_proto(graph).graph if node.op_type in _MOVERS}
+    return frozenset(
+        f"{reader.name}"
+        for name in named_in(message, [f"{name}" for name in movers])
+        for reader in _readers(movers[name].outputs[0], past=(*_PAIR, "Concat"))
+        if reader.name in placement.nodes
+    )
 
 
 def _ends_in_an_addition(node: ir.Node, placement: Placement) -> bool:
@@ -61,11 +79,11 @@ def _has_integer_weights(node: ir.Node, _: Placement) -> bool:
     )
 
 
-def _readers(value: ir.Value) -> Iterator[ir.Node]:
-    """Yield what reads a value, past Q/DQ pairs."""
+def _readers(value: ir.Value, past: tuple[str, ...] = _PAIR) -> Iterator[ir.Node]:
+    """Yield what reads a value, past Q/DQ pairs or other nodes of some kinds."""
     for node, _ in value.uses():
-        if node.op_type in _PAIR:
-            yield from _readers(node.outputs[0])
+        if node.op_type in past:
+            yield from _readers(node.outputs[0], past)
         else:
             yield node
 
