@@ -11,10 +11,11 @@ from pathlib import Path
 from medptq.artifacts import require_free
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Precision
-from medptq.engines.selection import get_engine, usable_engines
+from medptq.engines.selection import get_engine, held_to, usable_engines
 from medptq.errors import ModelError, ScanError
 from medptq.evaluate.comparing import compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
+from medptq.inference.build_samples import samples_of
 from medptq.inference.choosing import Candidate, choose
 from medptq.inference.locating import locator
 from medptq.inference.networks import Network, model_of, plain_model
@@ -161,7 +162,10 @@ def segment(
     for target in targets:
         if target is not None:
             require_free(target, overwrite=overwrite)
-    engines = usable_engines() if engine == "auto" else {engine: get_engine(engine)}
+    engines = held_to(
+        samples_of(model_of(network), sources, reporter),
+        usable_engines() if engine == "auto" else {engine: get_engine(engine)},
+    )
     if engine == "pytorch" and precision == "int8":
         # Not native, so never chosen; run as a cross-check when asked for by name.
         chosen = Candidate("pytorch", "int8", 0.0)

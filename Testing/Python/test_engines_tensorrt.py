@@ -171,7 +171,7 @@ def test_where_int8_is_to_be_measured_it_runs_in_int8_or_says_so(
     graph = request.getfixturevalue(kind)
     onnx.save(graph, tmp_path / "net.onnx")
     wanted = BuildRequest(tmp_path / "net.onnx", "int8", SMALL)
-    engine = engine_to_measure_int8("tensorrt")
+    engine = engine_to_measure_int8("tensorrt", lambda: [image(SMALL).numpy()])
     warnings: list[str] = []
     engine.build(wanted, tmp_path / "built", Reporter(on_warning=warnings.append))
     with engine.open(wanted, tmp_path / "built") as session:

@@ -40,6 +40,8 @@ FP32 = way("TensorRT FP32", 6.0, form="written out")
             [FP32, way("TensorRT FP16", 3.0), way("TensorRT INT8", 2.0, 0.2, form="own layer")],
             "| 3.00 | FP16 |",
         ),
+        ([way("TensorRT INT8", 2.0, layers={"int8": 3})], "| 2.00 | INT8 |"),
+        ([way("TensorRT INT8", 2.0, layers={"fp16": 3})], "| 2.00 | FP16, built again |"),
     ],
 )
 def test_ours_is_the_fastest_that_is_right(ways, told):

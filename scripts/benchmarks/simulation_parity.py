@@ -116,7 +116,11 @@ def repeated(graph: onnx.ModelProto, batches: list[Tensor]) -> list[Tensor]:
 
 
 def row_of(
-    network: SimulatedNetwork, patches: Patches, work: Path, reporter: Reporter
+    network: SimulatedNetwork,
+    calibration: Patches,
+    patches: Patches,
+    work: Path,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     graph, _ = write_quantized(network)
     save_graph(graph, work / "int8.onnx")
@@ -138,7 +142,7 @@ def row_of(
     for name, available in usable_engines().items():
         if "int8" not in available.availability().precisions:
             continue
-        engine = engine_to_measure_int8(name)
+        engine = engine_to_measure_int8(name, lambda: calibration)
         request = BuildRequest(work / "int8.onnx", "int8", network.input_shape)
         try:
             engine.build(request, work / name, reporter)
@@ -202,7 +206,7 @@ def results(
             network = simulated(model, recipe, calibration, reporter)
             test = patches_of(model, data, "test", TEST, reporter)
             with tempfile.TemporaryDirectory() as folder:
-                row = row_of(network, test, Path(folder), reporter)
+                row = row_of(network, calibration, test, Path(folder), reporter)
             yield {"network": model.id, "recipe": name, **row}
 
 

@@ -78,7 +78,8 @@ class Opener:
         return SimulatedSession(network)
 
     def _built(self, way: Built, folder: Path) -> Session:
-        engine = engine_to_measure_int8(way.engine)  # before any work is done for it
+        # Before any work is done for it.
+        engine = engine_to_measure_int8(way.engine, lambda: self._patches)
         recipe = replace(way.recipe, patches=self._plan.patches, seed=self._plan.seed)
         quantized = quantize_model(
             *(self._model, self._calibration(recipe), folder / "network"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from medptq.progress import Reporter
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+
+Samples: TypeAlias = Callable[[], Iterable[NDArray[np.float32]]]
+"""Makes patches of scans as a network takes them, float32 [1, C, D, H, W]."""
 
 
 @dataclass(frozen=True)

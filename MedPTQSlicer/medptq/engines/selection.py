@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import platform
+from collections.abc import Mapping
 
 from medptq.engines.openvino import OpenVINOEngine
-from medptq.engines.protocol import Availability, Engine, Precision
+from medptq.engines.protocol import Availability, Engine, Precision, Samples
 from medptq.engines.pytorch import PyTorchEngine
 from medptq.engines.tensorrt import TensorRTEngine
 from medptq.errors import EngineError
@@ -57,16 +58,35 @@ def get_engine(name: str) -> Engine:
     return engine
 
 
-def engine_to_measure_int8(name: str) -> Engine:
+def held_to(samples: Samples, engines: Mapping[str, Engine]) -> dict[str, Engine]:
+    """Return the engines, where TensorRT holds what it builds against its graph on samples, too.
+
+    Args:
+        samples: Of scans that the network will run on; only asked for if something is built.
+        engines: By name.
+    """
+    return {
+        name: TensorRTEngine(samples=samples) if isinstance(engine, TensorRTEngine) else engine
+        for name, engine in engines.items()
+    }
+
+
+def engine_to_measure_int8(name: str, samples: Samples) -> Engine:
     """Return the engine of that name, which runs INT8 networks in INT8 even where that is slower.
 
     It is for what INT8 costs. What it builds must not get into the cache.
+
+    Args:
+        name: The engine's.
+        samples: As for :func:`held_to`.
 
     Raises:
         EngineError: There is none, or it cannot be used here.
     """
     engine = get_engine(name)
-    return TensorRTEngine(measures_int8=True) if isinstance(engine, TensorRTEngine) else engine
+    if not isinstance(engine, TensorRTEngine):
+        return engine
+    return TensorRTEngine(measures_int8=True, samples=samples)
 
 
 def require_usable(engine: Engine) -> Availability:

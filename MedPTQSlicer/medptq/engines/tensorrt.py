@@ -7,15 +7,18 @@ what differs between them is asked of the library, not of its version.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
-from medptq.engines.protocol import Availability, BuildRequest, Precision, Session
+from medptq.engines.protocol import Availability, BuildRequest, Precision, Samples, Session
 from medptq.engines.tensorrt_building import release_builder
+from medptq.engines.tensorrt_checked_build import build_and_measure, build_checked
 from medptq.engines.tensorrt_graph import with_input_shape
 from medptq.engines.tensorrt_int8 import build_int8
 from medptq.engines.tensorrt_library import (
@@ -26,13 +29,16 @@ from medptq.engines.tensorrt_library import (
 )
 from medptq.engines.tensorrt_normalization import forms_for
 from medptq.engines.tensorrt_plan import Plan
-from medptq.engines.tensorrt_search import build_fastest
+from medptq.engines.tensorrt_search import BuildChecked, build_fastest
 from medptq.engines.tensorrt_session import TensorRTSession
 from medptq.errors import EngineError, last_line
 from medptq.progress import Reporter
 
 _INT8_SINCE = (7, 5)
 """The compute capability from which GPUs multiply INT8 and FP16 matrices."""
+
+_SAMPLES = 2
+"""Patches that a build is held against its graph on, at most."""
 
 
 class TensorRTEngine:
@@ -44,13 +50,22 @@ class TensorRTEngine:
         measures_int8: Builds INT8 even where FP16 is faster, for what it costs is to be measured;
             see :func:`medptq.engines.tensorrt_int8.build_int8`. Such builds must not get into the
             cache.
+        samples: What a build is held against its graph on, beside noise and a phantom; only asked
+            for if something is built, and not kept.
     """
 
     name = "tensorrt"
 
-    def __init__(self, seconds: float = 300.0, *, measures_int8: bool = False) -> None:
+    def __init__(
+        self,
+        seconds: float = 300.0,
+        *,
+        measures_int8: bool = False,
+        samples: Samples = tuple,
+    ) -> None:
         self._seconds = seconds
         self._measures_int8 = measures_int8
+        self._samples = samples
 
     def availability(self) -> Availability:
         """Say whether TensorRT is installed and works with the GPU."""
@@ -86,6 +101,7 @@ class TensorRTEngine:
                 todo=f"Choose one of {', '.join(_native_precisions())}",
             )
         loaded = checked_graph(request)
+        samples = [torch.from_numpy(patch) for patch in itertools.islice(self._samples(), _SAMPLES)]
         with (
             contextlib.ExitStack() as afterwards,
             _as_engine_error(
@@ -97,9 +113,16 @@ class TensorRTEngine:
             typed = is_strongly_typed(import_tensorrt())
             forms = forms_for(graph, request.precision, typed=typed)
             if self._measures_int8 and request.precision == "int8":
-                plan = build_int8(graph, forms, reporter, self._seconds)
+
+                def build_at(level: int) -> BuildChecked:
+                    return partial(build_and_measure, level=level, samples=samples)
+
+                plan = build_int8(graph, forms, reporter, self._seconds, build_at)
             else:
-                plan = build_fastest(graph, request.precision, forms, reporter, self._seconds)
+                build = partial(build_checked, samples=samples)
+                plan = build_fastest(
+                    graph, request.precision, forms, reporter, self._seconds, build
+                )
         built.write_bytes(plan.to_bytes())
         if request.precision == "int8" and plan.tried[0].placement == "none":
             reporter.warn(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -52,7 +52,11 @@ class CheckedBuild:
 
 
 def build_checked(
-    graph: onnx.ModelProto, precision: Precision, form: Form, reporter: Reporter
+    graph: onnx.ModelProto,
+    precision: Precision,
+    form: Form,
+    reporter: Reporter,
+    samples: Sequence[torch.Tensor] = (),
 ) -> CheckedBuild:
     """Build a graph, time it, and refuse it if it does not agree with the graph in PyTorch.
 
@@ -61,13 +65,15 @@ def build_checked(
         precision: The precision.
         form: How its normalizations are written for TensorRT.
         reporter: Told of progress; may cancel.
+        samples: Patches of scans, float32 [1, C, D, H, W], that it is held against the graph on,
+            beside noise and a phantom.
 
     Raises:
         EngineError: Its output is not what the graph computes.
         RuntimeError: TensorRT cannot build it.
         MemoryError: The GPU's memory does not suffice.
     """
-    build = build_and_measure(graph, precision, form, reporter)
+    build = build_and_measure(graph, precision, form, reporter, samples=samples)
     require_agreement(build)
     return build
 
@@ -84,6 +90,7 @@ def build_and_measure(
     form: Form,
     reporter: Reporter,
     level: int = FASTEST_KERNELS,
+    samples: Sequence[torch.Tensor] = (),
 ) -> CheckedBuild:
     """Build a graph, hold it against the graph in PyTorch, and time it.
 
@@ -93,6 +100,7 @@ def build_and_measure(
         form: How its normalizations are written for TensorRT.
         reporter: Told of progress; may cancel.
         level: See :func:`medptq.engines.tensorrt_building.build_plan`.
+        samples: As for :func:`build_checked`.
 
     Raises:
         RuntimeError: TensorRT cannot build it.
@@ -104,7 +112,9 @@ def build_and_measure(
     engine = build_plan(serialized(written), precision, reporter, level)
     session = TensorRTSession(Plan(engine, ()))
     try:
-        images = [image.to(session.device) for image in check_images(session.input_shape)]
+        shape = session.input_shape
+        whole = (*check_images(shape), *(sample.expand(shape) for sample in samples))
+        images = [image.to(session.device).contiguous() for image in whole]
         found = [session.run(image).float().clone() for image in images]
         milliseconds = _milliseconds(session, images[0])
         layers = session.times_of_layers()

@@ -12,12 +12,10 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import onnx
 
 from medptq.engines.tensorrt_building import FASTEST_KERNELS
-from medptq.engines.tensorrt_checked_build import build_and_measure
 from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import Placement, placements
@@ -37,7 +35,7 @@ def build_int8(
     forms: Sequence[Form],
     reporter: Reporter,
     seconds: float,
-    build_at: Callable[[int], BuildChecked] = lambda level: partial(build_and_measure, level=level),
+    build_at: Callable[[int], BuildChecked],
 ) -> Plan:
     """Build the first placement that computes what its graph says and has layers in INT8.
 

@@ -12,7 +12,7 @@ import medptq
 from medptq.artifacts import atomic_folder, write_json
 from medptq.engines.machine import describe_machine
 from medptq.engines.protocol import Precision
-from medptq.engines.selection import native_ways, usable_engines
+from medptq.engines.selection import held_to, native_ways, usable_engines
 from medptq.errors import EngineError
 from medptq.evaluate.measured_run import MeasuredRun, measure_run
 from medptq.evaluate.metrics import agreement, dice, nsd
@@ -21,6 +21,7 @@ from medptq.evaluate.reference import read_reference
 from medptq.evaluate.report import write_report
 from medptq.evaluate.results import Comparison, EngineResult, Machine, Score, to_json
 from medptq.evaluate.tables import engine_rows, structure_rows, write_table
+from medptq.inference.build_samples import samples_of
 from medptq.inference.networks import Network, graph_of, open_network
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
@@ -83,12 +84,13 @@ def compare_networks(
     truth = None if reference is None else read_reference(reference, scan)
     runs: dict[tuple[str, Precision], MeasuredRun] = {}
     failures: list[str] = []
+    engines = held_to(samples_of(model, [source], reporter), usable_engines())
     with tempfile.TemporaryDirectory(prefix="medptq-") as folder:
         for engine, precision in reporter.track(native_ways(), "Comparing engines"):
             network: Network = quantized if precision == "int8" else model
             try:
                 # Builds it, if need be, so that the measured process only loads it.
-                open_network(network, usable_engines()[engine], precision, reporter).close()
+                open_network(network, engines[engine], precision, reporter).close()
                 runs[engine, precision] = measure_run(
                     network, source, engine, precision, Path(folder), reporter
                 )

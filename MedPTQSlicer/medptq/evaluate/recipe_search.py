@@ -21,7 +21,7 @@ import torch
 from medptq.artifacts import remove_folder, sha256_of
 from medptq.engines.built import remove_builds_of
 from medptq.engines.protocol import Engine, Precision, Session
-from medptq.engines.selection import usable_engines
+from medptq.engines.selection import held_to, usable_engines
 from medptq.errors import QuantizationError
 from medptq.evaluate.latency import measure_latency
 from medptq.evaluate.trial import ALIKE, Trial, name_of
@@ -72,6 +72,7 @@ class RecipeSearch:
         self._least = least_agreement
         self._recipe = recipe
         self._reporter = reporter
+        self._engines = held_to(lambda: checked, usable_engines())
         # How little a recipe that is only tried agrees is what the table tells.
         self._unwarned = Reporter(on_progress=reporter.report, cancelled=reporter.cancelled)
         self._expected: list[torch.Tensor] = []
@@ -169,7 +170,7 @@ class RecipeSearch:
             recipe = replace(recipe, observer=made.manifest["calibration"]["observer"])
         name = name_of(recipe)
         if not self.engine:
-            self.engine = choose(made, usable_engines(), "int8", self._reporter).engine
+            self.engine = choose(made, self._engines, "int8", self._reporter).engine
             self._measure_floating_point(made)
         trial = self._measure(made, "int8", name, recipe)
         self.trials.append(trial)
@@ -197,7 +198,7 @@ class RecipeSearch:
 
     def _measure_floating_point(self, made: QuantizedModel) -> None:
         """Keep what FP32 says of the patches, and measure what floating point costs here."""
-        engine = usable_engines()[self.engine]
+        engine = self._engines[self.engine]
         with open_network(made, engine, "fp32", self._reporter) as session:
             for patch in self._checked:
                 self._reporter.check()
@@ -220,7 +221,7 @@ class RecipeSearch:
     def _measure(
         self, made: QuantizedModel, precision: Precision, name: str, recipe: Recipe | None
     ) -> Trial:
-        engine: Engine = usable_engines()[self.engine]
+        engine: Engine = self._engines[self.engine]
         network: Network = made
         tally = LabelTally()
         with open_network(network, engine, precision, self._reporter) as session:
