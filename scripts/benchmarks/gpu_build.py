@@ -69,40 +69,44 @@ class Building:
             for row in (*measured, *records(folder))
             if "form" in row and "failed" not in row and "unfinished" not in row
         ]
+        self._failed: set[tuple[str, int, str]] = set()
         (folder / ENGINES).mkdir(exist_ok=True)
 
     def build(self, counts: Sequence[int]) -> None:
-        """Build FP32, FP16 in each form of the normalizations, and INT8 in the best of these.
+        """Build FP32, FP16, and INT8, at last FP16 in the other forms of the normalizations.
 
-        At further batches only what was the fastest form at the first, and INT8 if it was the
-        fastest there: each is as much work again.
+        FP16 and INT8 are built in the first form that FP16 can be built in, the likely fastest; at
+        further batches INT8 only if it was the fastest at the first: each is as much work again.
 
         Args:
             counts: The batches.
         """
         first, *more = counts
         forms = self._forms("fp16", first)
-        self._in_floating_point(first, forms)
-        best = self._fastest_forms(first) or forms
+        self._build("fp32", first, self._forms("fp32", first)[:1], 0)
+        likely = self._first_in_fp16(first, forms) or forms
+        self._build("int8", first, likely, 0)
         for count in more:
-            self._in_floating_point(count, best[:1])
-        self._build("int8", first, best, 0)
-        for count in more if self._is_int8_fastest(first) else ():
-            self._build("int8", count, best, 0)
+            self._build("fp32", count, self._forms("fp32", count)[:1], 0)
+            self._build("fp16", count, likely[:1], 0)
+            if self._is_int8_fastest(first):
+                self._build("int8", count, likely, 0)
+        for place, form in enumerate(forms):
+            self._build("fp16", first, [form], place)
 
-    def _in_floating_point(self, count: int, forms: Sequence[Form]) -> None:
-        self._build("fp32", count, self._forms("fp32", count)[:1], 0)
+    def _first_in_fp16(self, count: int, forms: Sequence[Form]) -> list[Form]:
+        """Build FP16 in one form after the other until one can be built; return that."""
         for place, form in enumerate(forms):
             self._build("fp16", count, [form], place)
+            if self._is_built("TensorRT FP16", count, form):
+                return [form]
+        return []
 
-    def _fastest_forms(self, count: int) -> list[Form]:
-        """Return the form that FP16 is fastest in, if any could be built."""
-        half = {
-            row["form"]: min(way["milliseconds"] for way in row["tried"] if way["milliseconds"])
+    def _is_built(self, way: str, count: int, form: Form) -> bool:
+        return any(
+            (row["way"], row["batch"], row["form"]) == (way, count, form) and "refused" not in row
             for row in self._known
-            if (row["way"], row["batch"]) == ("TensorRT FP16", count) and "refused" not in row
-        }
-        return [min(half, key=half.__getitem__)] if half else []
+        )
 
     def _is_int8_fastest(self, count: int) -> bool:
         return any(
@@ -126,7 +130,7 @@ class Building:
     def _build(self, precision: Precision, count: int, forms: Sequence[Form], place: int) -> None:
         way, form = f"TensorRT {precision.upper()}", forms[0]
         known = {(row["way"], row["batch"], row["form"]) for row in self._known}
-        if (way, count, form) in known:
+        if (way, count, form) in known | self._failed:
             return
         tell(begun=way, batch=count)
         record: dict[str, Any] = {"way": way, "batch": count, "form": form}
@@ -153,7 +157,9 @@ class Building:
             record["refused" if refused else "failed"] = why
         record["build_seconds"] = time.monotonic() - started
         write_record(path, record)
-        if "failed" not in record:
+        if "failed" in record:
+            self._failed.add((way, count, form))
+        else:
             self._known.append(record)
 
 
