@@ -106,10 +106,12 @@ class Plan:
             timed.append("whole-volume")
         if "speed" in self._parts:
             built = [self._building(), self._timing()]
-            lanes += [
-                Lane([self._preparation()], [self._prepared_on()], few),
-                Lane(built, [",".join(self._gpus)], few, (*timed, "prepare")),
-            ]
+            before = list(timed)
+            # While whole volumes are timed; else what builds prepares each network by itself.
+            if timed:
+                lanes.append(Lane([self._preparation()], [(others or [""])[-1]], few))
+                before.append("prepare")
+            lanes.append(Lane(built, [",".join(self._gpus)], few, before))
             if self._compiles:
                 lanes.append(Lane(list(self._compiling()), others or [first], few, timed))
         if "accuracy" in self._parts:
@@ -125,13 +127,6 @@ class Plan:
         """Return the GPUs that are not kept for what is built and timed, or the only one."""
         is_alone = self._parts == ["accuracy"]
         return (self._gpus if is_alone else self._gpus[1:]) or self._gpus
-
-    def _prepared_on(self) -> str:
-        """Return the last GPU unless whole volumes are timed there, else the CPU.
-
-        Quantizing takes far less time on a GPU.
-        """
-        return self._gpus[-1] if len(self._gpus) > 1 or "volumes" not in self._parts else ""
 
     def _built_on(self) -> list[str]:
         return self._gpus[:1] if "accuracy" in self._parts else self._gpus
@@ -151,13 +146,13 @@ class Plan:
 
     def _builds(self) -> list[str]:
         on_each = -(-BUILDS_AT_ONCE // len(self._built_on()))
-        return ["--builds", str(on_each), *BUILDS]
+        return ["--networks", *LARGEST_FIRST, "--builds", str(on_each), *BUILDS]
 
     def _preparation(self) -> Task:
         # What is not prepared in a third of the time is left to the building.
-        networks = ("--networks", *LARGEST_FIRST)
-        place = ("--gpus", self._prepared_on())
-        command = self._gpu("--steps", "prepare", *place, *networks, *self._builds())
+        # Quantizing takes far less time on a GPU, and nothing is timed on the last of several.
+        place = ("--gpus", (self._gpus[1:] or [""])[-1])
+        command = self._gpu("--steps", "prepare", *place, *self._builds())
         return Task("prepare", command, until=self._seconds / 3, total="--total", spare=SPARE)
 
     def _building(self) -> Task:
