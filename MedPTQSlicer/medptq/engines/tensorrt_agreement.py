@@ -42,9 +42,9 @@ def worst_error(
     """Return an engine's error on the image where it is the worst, and what it may be there.
 
     Args:
-        found: Its output for each image, float32 [N, classes, D, H, W].
+        found: Its output for each image, float32 [N, classes, D, H, W], on any device.
         graph: What it was built from, FP32 or with Q/DQ nodes.
-        images: The images, float32 [N, C, D, H, W].
+        images: The images, float32 [N, C, D, H, W], on the device that the graph is run on.
         precision: What it was built for.
 
     Raises:
@@ -64,7 +64,7 @@ def worst_error(
             expected = executor.run(image).float()
             by_rounding = _difference(executor.run(image, _in_fp16, rounded).float(), expected)
             largest = max(WORST_ERROR, _TIMES_ROUNDING[precision] * by_rounding)
-            errors.append((_difference(output, expected), largest))
+            errors.append((_difference(output.to(expected), expected), largest))
     # What is no number is worse than any.
     return max(errors, key=lambda pair: (not math.isfinite(pair[0]), pair[0] / pair[1]))
 

@@ -98,12 +98,12 @@ def _build(
 
 @functools.cache
 def _builder(trt: Any) -> Any:
-    """Return the one builder: making it, TensorRT 8.6 loads all kernels, which takes 20 s."""
+    """Return the one builder: making it, TensorRT 8.6 loads all its kernels onto the GPU."""
     return trt.Builder(log(trt))
 
 
 def release_builder() -> None:
-    """Give back the memory that TensorRT keeps on the GPU between builds, up to 2.6 GB in 8.6."""
+    """Give back the memory that TensorRT's builder and its kernels keep on the GPU."""
     _builder.cache_clear()
 
 

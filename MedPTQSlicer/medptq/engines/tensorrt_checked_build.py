@@ -115,7 +115,8 @@ def build_and_measure(
         shape = session.input_shape
         whole = (*check_images(shape), *(sample.expand(shape) for sample in samples))
         images = [image.to(session.device).contiguous() for image in whole]
-        found = [session.run(image).float().clone() for image in images]
+        # Not on the GPU: together they may take more than the network itself.
+        found = [session.run(image).float().cpu() for image in images]
         milliseconds = _milliseconds(session, images[0])
         layers = session.times_of_layers()
         int8_layers = session.layer_precisions().get("int8", 0)
