@@ -212,6 +212,23 @@ def test_each_form_of_normalization_holds_sums_beyond_fp16(
 
 
 @on_gpu
+@pytest.mark.parametrize("norm", [torch.nn.InstanceNorm3d, torch.nn.BatchNorm3d])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_prelu_before_a_norm_of_few_voxels_is_right(tmp_path, monkeypatch, norm, precision):
+    # As in the bottleneck of UNesT, of which TensorRT 8.6 built an engine that was off.
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv3d(16, 64, 3, stride=2, padding=1)
+    network = torch.nn.Sequential(
+        convolution, torch.nn.PReLU(), norm(64), torch.nn.Conv3d(64, 2, 1)
+    )
+    shape = (1, 16, 6, 6, 6)
+    export(network.eval(), shape, tmp_path / "net.onnx")
+    request = BuildRequest(tmp_path / "net.onnx", precision, shape)
+    TensorRTEngine().build(request, tmp_path / "built", Reporter())
+
+
+@on_gpu
 def test_the_form_of_normalization_is_chosen_by_its_time(tmp_path, monkeypatch, overflowing):
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
     onnx.save(overflowing, tmp_path / "net.onnx")

@@ -90,6 +90,21 @@ def test_leaky_relu_is_written_out_where_normalizations_are(slope, tmp_path):
         assert difference(run(written, image(shape)), expected) < 1e-5
 
 
+@pytest.mark.parametrize("slopes", [[0.25], [0.1, -0.4, 1.0, 0.25]])
+def test_prelu_is_written_out_where_normalizations_are(slopes, tmp_path):
+    shape = (1, 1, 8, 8, 8)
+    prelu = torch.nn.PReLU(len(slopes))
+    prelu.weight.data = torch.tensor(slopes)
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3), prelu, torch.nn.InstanceNorm3d(4))
+    graph = with_input_shape(export(network.eval(), shape, tmp_path / "net.onnx"), shape)
+    assert "PRelu" in [node.op_type for node in graph.graph.node]
+    written = in_form(graph, "sums in FP32")
+    onnx.checker.check_model(written)
+    assert {"PRelu", "Max"} & {node.op_type for node in written.graph.node} == {"Max"}
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    assert difference(run(written, noise), run(graph, noise)) < 1e-5
+
+
 def test_the_forms_are_those_that_the_version_and_the_precision_need(residual):
     assert forms_for(residual, "fp16", typed=True) == ("as it is",)
     assert forms_for(residual, "fp32", typed=False) == ("written out",)

@@ -25,8 +25,9 @@ Form: TypeAlias = Literal["as it is", "written out", "sums in FP32", "own layer"
 ``"written out"`` is in basic operations, which TensorRT fuses by itself: in FP32 only, as in FP16
 its sums overflow. ``"sums in FP32"`` is the same with the sums held in FP32. ``"own layer"`` is
 TensorRT's own LayerNormalization over the voxels, whose sums always are. Where normalizations are
-in basic operations, so is LeakyReLU, which TensorRT then fuses with them, as it does ReLU in any
-case; else it is one more pass over the values, and is compiled in dozens of ways to be timed.
+in basic operations, so are LeakyReLU and PReLU, which TensorRT then fuses with them, as it does
+ReLU in any case; else they are one more pass over the values, and compiled in dozens of ways to be
+timed.
 """
 
 IN_FP32 = "/in-fp32"
@@ -71,24 +72,31 @@ def in_form(model: onnx.ModelProto, form: Form) -> onnx.ModelProto:
         norm = _Normalization(graph, node, value, {"scale": scale, "bias": bias})
         replace_by(graph, node, _WRITERS[form](norm))
     if form != "own layer":
-        _write_leaky_relu_out(graph)
+        _write_leaky_relus_out(graph)
     return ir.to_proto(rewritten)
 
 
-def _write_leaky_relu_out(graph: ir.Graph) -> None:
+def _write_leaky_relus_out(graph: ir.Graph) -> None:
     for node in list(graph):
         value = node.inputs[0] if node.inputs else None
-        slope = node.attributes.get_float("alpha", 0.01)
-        if node.op_type != "LeakyRelu" or value is None or value.shape is None or slope > 1:
+        slope = _slope_of(node)
+        if slope is None or value is None or value.shape is None or (slope > 1).any():
             continue
         name = node.name or f"{node.outputs[0].name}"
-        factor = np.full([1] * len(value.shape), slope, np.float32)
+        factor = slope.reshape([1] * (len(value.shape) - slope.ndim) + list(slope.shape))
         below = new_node(
             "Mul", [value, add_constant(graph, f"{name}/slope", factor)], f"{name}/below"
         )
         greatest = new_node("Max", [value, below.outputs[0]], f"{name}/greatest")
         graph.insert_before(node, [below, greatest])
         replace_by(graph, node, greatest.outputs[0])
+
+
+def _slope_of(node: ir.Node) -> NDArray[Any] | None:
+    """Return the slope of a LeakyReLU or PReLU; of up to one it is a maximum."""
+    if node.op_type == "LeakyRelu":
+        return np.array(node.attributes.get_float("alpha", 0.01), np.float32)
+    return constant_of(node, 1) if node.op_type == "PRelu" else None
 
 
 class _Normalization:
