@@ -68,12 +68,17 @@ class Figures:
         name, _, version = self.engine.partition(" ")
         if name in ("pytorch", "simulated"):
             return {"pytorch": "PyTorch"}.get(name, name)
-        most_first = sorted(self.layers, key=lambda kind: (-self.layers[kind], kind))
-        kinds = " and ".join(kind.upper() for kind in most_first)
+        # The same for all networks whose layers run in the same, however many in which.
+        kinds = " and ".join(kind.upper() for kind in sorted(self.layers, key=_fewest_bits_first))
         return f"{kinds}, {_ENGINES.get(name, name)} {version.partition('-')[0]}"
 
 
 _ENGINES = {"openvino": "OpenVINO", "tensorrt": "TensorRT"}
+
+
+def _fewest_bits_first(kind: str) -> tuple[int, str]:
+    digits = "".join(filter(str.isdigit, kind))
+    return int(digits or 0), kind
 
 
 @dataclass(frozen=True)

@@ -45,4 +45,4 @@ def name(table: BenchmarkTable, row: Row) -> str:
 def ran(table: BenchmarkTable, recipe: str) -> str:
     """Say what ran a recipe; of several versions of an engine, all."""
     found = {row.figures[recipe].ran for row in table.rows if recipe in row.figures}
-    return ", ".join(sorted(found))
+    return "; ".join(sorted(found))
