@@ -28,7 +28,8 @@ class Builder:
         self.errors = errors  # of outputs, by precision
         self.built: list[tuple[str, str, int]] = []
 
-    def __call__(self, graph, precision, form, _) -> CheckedBuild:
+    def __call__(self, graph, precision, form, _, samples) -> CheckedBuild:
+        assert [sample.shape for sample in samples] == [gpu_build.SHAPE]
         count = len(in_int8(graph))
         self.built.append((precision, form, count))
         if precision in self.errors and self.errors[precision] == float("inf"):
@@ -111,10 +112,10 @@ def test_what_failed_is_tried_again_but_not_at_once(build):
 
 def test_a_search_that_is_killed_leaves_what_it_had_built(build):
     class Killed(Builder):
-        def __call__(self, graph, precision, form, reporter):
+        def __call__(self, graph, precision, form, reporter, samples):
             if [built[0] for built in self.built].count("int8") == 1 and precision == "int8":
                 raise KeyboardInterrupt
-            return super().__call__(graph, precision, form, reporter)
+            return super().__call__(graph, precision, form, reporter, samples)
 
     for killed, count in ((Killed(int8=0.5), 1), (Killed(), 2)):  # of what agrees
         with pytest.raises(KeyboardInterrupt):
@@ -127,8 +128,8 @@ def test_a_search_that_is_killed_leaves_what_it_had_built(build):
 
 def test_two_that_take_as_long_keep_their_own_engines(build):
     class Even(Builder):
-        def __call__(self, *arguments):
-            return replace(super().__call__(*arguments), milliseconds=4.0)
+        def __call__(self, *arguments, samples):
+            return replace(super().__call__(*arguments, samples), milliseconds=4.0)
 
     [*_, int8] = build(Even())
     files = [tried["file"] for tried in int8["tried"]]

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from gpu_prepare import SHAPE, tell, words
+import torch
+from gpu_prepare import SHAPE, patch, tell, words
 
 import medptq
 from medptq.artifacts import atomic_file, write_json
@@ -142,7 +143,7 @@ class Building:
             write_record(path, {**record, "tried": tried, "unfinished": True})
 
         reporter = medptq.Reporter(on_warning=lambda text: tell(warning=text))
-        gate = Gate(path, so_far)
+        gate = Gate(path, so_far, patch(self._folder))
         started = time.monotonic()
         try:
             graph = self._graph(precision, count)
@@ -175,14 +176,21 @@ class Gate:
     Args:
         record: The path of the build's record; the engines' begin like it.
         so_far: Called after each build that agrees with all of those.
+        sample: The patch that is timed, [1, C, D, H, W], to hold each build against its graph on.
 
     Attributes:
         built: What was built, as :class:`Tried` tells it, with the engine's file.
     """
 
-    def __init__(self, record: Path, so_far: Callable[[list[dict[str, Any]]], None]) -> None:
+    def __init__(
+        self,
+        record: Path,
+        so_far: Callable[[list[dict[str, Any]]], None],
+        sample: torch.Tensor,
+    ) -> None:
         self._record = record
         self._so_far = so_far
+        self._sample = sample
         self.built: list[dict[str, Any]] = []
         self._agreeing: list[dict[str, Any]] = []
 
@@ -194,7 +202,7 @@ class Gate:
         reporter: medptq.Reporter,
     ) -> CheckedBuild:
         """Do what ``build_checked`` does."""
-        build = build_and_measure(graph, precision, form, reporter)
+        build = build_and_measure(graph, precision, form, reporter, samples=[self._sample])
         tell(built=precision, form=form, ms=build.milliseconds, error=build.error)
         path = self._record.with_name(f"{self._record.stem}-{len(self.built)}.engine")
         path.write_bytes(build.engine)
