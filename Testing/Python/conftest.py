@@ -85,3 +85,19 @@ def gui_without_window(tmp_path: Path) -> Iterator[Any]:
     from slicer_gui import session
 
     yield from session(tmp_path, main_window=False)
+
+
+@pytest.fixture(scope="session")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The graph of a small network with what is hard for TensorRT; see tensorrt_networks."""
+    from tensorrt_networks import Residual, plain_graph
+
+    return plain_graph(Residual(), tmp_path_factory.mktemp("residual"))
+
+
+@pytest.fixture(scope="session")
+def quantized(residual: Any) -> Any:
+    """The same with all its convolutions, additions and concatenations quantized."""
+    from tensorrt_networks import quantized_graph
+
+    return quantized_graph(residual)

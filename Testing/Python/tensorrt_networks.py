@@ -55,19 +55,19 @@ class Residual(torch.nn.Module):
 SMALL = (1, 1, 16, 16, 16)
 
 
-def residual_graph(folder: Path) -> onnx.ModelProto:
-    """Export the network by way of a file in the folder."""
+def plain_graph(network: torch.nn.Module, folder: Path) -> onnx.ModelProto:
+    """Export a network by way of a file in the folder."""
     path = folder / "net.onnx"
-    export(Residual().eval(), SMALL, path)
+    export(network.eval(), SMALL, path)
     return simplify(onnx.load(path), input_shape=SMALL)
 
 
-def quantized_graph(residual: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the network with all its convolutions, additions and concatenations quantized."""
-    model = ir.from_proto(residual)
+def quantized_graph(plain: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a network with all its convolutions, additions and concatenations quantized."""
+    model = ir.from_proto(plain)
     placement = place_for_openvino(model.graph)
     seen: dict[str, float] = {}
-    GraphExecutor(residual).run(
+    GraphExecutor(plain).run(
         image(SMALL),
         lambda name, tensor: seen.update({name: float(tensor.abs().max())}),
         watch=placement.activations,

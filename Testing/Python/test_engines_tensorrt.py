@@ -28,7 +28,7 @@ from medptq.errors import EngineError
 from medptq.graph.simplify import simplify
 from medptq.progress import Progress, Reporter
 from quantization_helpers import export
-from tensorrt_networks import SMALL, difference, image, quantized_graph, residual_graph, run
+from tensorrt_networks import SMALL, difference, image, plain_graph, quantized_graph, run
 
 USABLE = TensorRTEngine().availability()
 gpu = [
@@ -42,11 +42,6 @@ def on_gpu(test):
     for mark in gpu:
         test = mark(test)
     return test
-
-
-@pytest.fixture(scope="module")
-def quantized(tmp_path_factory) -> onnx.ModelProto:
-    return quantized_graph(residual_graph(tmp_path_factory.mktemp("residual")))
 
 
 # Whether it can be used.
@@ -157,9 +152,8 @@ def without_norms(tmp_path_factory) -> onnx.ModelProto:
         for before, after in itertools.pairwise(widths)
         for layer in (torch.nn.Conv3d(before, after, 3, padding=1), torch.nn.ReLU())
     ]
-    path = tmp_path_factory.mktemp("without-norms") / "net.onnx"
-    export(torch.nn.Sequential(*layers, torch.nn.Conv3d(32, 2, 1)).eval(), SMALL, path)
-    return quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+    network = torch.nn.Sequential(*layers, torch.nn.Conv3d(32, 2, 1))
+    return quantized_graph(plain_graph(network, tmp_path_factory.mktemp("without-norms")))
 
 
 @on_gpu

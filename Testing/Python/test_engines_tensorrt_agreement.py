@@ -10,17 +10,7 @@ import torch
 
 from medptq.engines.check_images import check_images
 from medptq.engines.tensorrt_agreement import WORST_ERROR, worst_error
-from tensorrt_networks import SMALL, quantized_graph, residual_graph, run
-
-
-@pytest.fixture(scope="module")
-def residual(tmp_path_factory) -> onnx.ModelProto:
-    return residual_graph(tmp_path_factory.mktemp("residual"))
-
-
-@pytest.fixture(scope="module")
-def quantized(residual) -> onnx.ModelProto:
-    return quantized_graph(residual)
+from tensorrt_networks import SMALL, run
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 24, 20, 16), (1, 1, 5, 64, 1)])

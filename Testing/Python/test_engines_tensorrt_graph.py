@@ -20,18 +20,7 @@ from medptq.quantization.simulation.simulating import simulate
 from medptq.quantization.writing import write_quantized
 from quantization_helpers import export
 from small_networks import SMALL as SMALL_NETWORKS
-from tensorrt_networks import SMALL, difference, image, quantized_graph, residual_graph, run
-
-
-@pytest.fixture(scope="module")
-def residual(tmp_path_factory) -> onnx.ModelProto:
-    return residual_graph(tmp_path_factory.mktemp("residual"))
-
-
-@pytest.fixture(scope="module")
-def quantized(residual) -> onnx.ModelProto:
-    return quantized_graph(residual)
-
+from tensorrt_networks import SMALL, difference, image, plain_graph, quantized_graph, run
 
 # What TensorRT is handed.
 
@@ -218,8 +207,7 @@ class Tokens(torch.nn.Module):
 
 
 def test_convolutions_have_a_choice_without_the_products(tmp_path):
-    export(Tokens().eval(), SMALL, tmp_path / "net.onnx")
-    graph = quantized_graph(simplify(onnx.load(tmp_path / "net.onnx"), input_shape=SMALL))
+    graph = quantized_graph(plain_graph(Tokens(), tmp_path))
     kinds = {node.name: node.op_type for node in graph.graph.node}
     both, convolutions, *_ = placements(graph)
     assert sorted(kinds[name] for name in both.nodes) == ["Conv", "MatMul"]

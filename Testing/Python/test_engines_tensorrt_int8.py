@@ -10,7 +10,7 @@ from medptq.engines.tensorrt_checked_build import CheckedBuild
 from medptq.engines.tensorrt_int8 import build_int8
 from medptq.errors import Cancelled, EngineError
 from medptq.progress import Reporter
-from tensorrt_networks import chain, in_int8, residual_graph
+from tensorrt_networks import chain, in_int8
 
 THREE, ONE = "/a/Conv /b/Conv /c/Conv", "/c/Conv"  # the chain's two placements
 FORMS = ("sums in FP32", "own layer")
@@ -149,9 +149,9 @@ def test_if_nothing_can_be_built_the_reason_is_raised():
         measured(Builder(refuses=[THREE, ONE]))
 
 
-def test_a_network_without_quantized_layers_has_no_int8_to_measure(tmp_path):
+def test_a_network_without_quantized_layers_has_no_int8_to_measure(residual):
     with pytest.raises(EngineError, match="no layer that TensorRT could run in INT8"):
-        build_int8(residual_graph(tmp_path), FORMS, Reporter(), 1e9, Builder().at)
+        build_int8(residual, FORMS, Reporter(), 1e9, Builder().at)
 
 
 def test_it_can_be_cancelled_between_builds():

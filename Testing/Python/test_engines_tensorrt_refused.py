@@ -10,10 +10,8 @@ from medptq.engines.tensorrt_checked_build import CheckedBuild
 from medptq.engines.tensorrt_placement import Placement, placed
 from medptq.engines.tensorrt_refused import refused_in
 from medptq.engines.tensorrt_search import build_way
-from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
-from quantization_helpers import export
-from tensorrt_networks import SMALL, in_int8, quantized_graph
+from tensorrt_networks import in_int8, plain_graph, quantized_graph
 
 # As TensorRT 8.6 said it of SegResNet and of UNETR.
 UNMARKED = (
@@ -46,9 +44,7 @@ class Block(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory) -> onnx.ModelProto:
-    path = tmp_path_factory.mktemp("block") / "net.onnx"
-    export(Block().eval(), SMALL, path)
-    return quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+    return quantized_graph(plain_graph(Block(), tmp_path_factory.mktemp("block")))
 
 
 def of_type(graph: onnx.ModelProto, *kinds: str) -> frozenset[str]:
@@ -99,9 +95,7 @@ class Upsampling(torch.nn.Module):
 
 
 def test_behind_an_upsampling_that_is_named_is_meant(tmp_path):
-    path = tmp_path / "net.onnx"
-    export(Upsampling().eval(), SMALL, path)
-    graph = quantized_graph(simplify(onnx.load(path), input_shape=SMALL))
+    graph = quantized_graph(plain_graph(Upsampling(), tmp_path))
     [resize] = of_type(graph, "Resize")
     [joined] = [name for name in of_type(graph, "Conv") if "joined" in name]
     # As TensorRT 8.6 said it of STU-Net, its name at the end of a sentence.

@@ -106,6 +106,7 @@ def test_what_failed_is_tried_again_but_not_at_once(build):
     assert [precision for precision, _, _ in failing.built[3:]].count("fp16") == 2  # for INT8
     builder = Builder()
     found = build(builder)
+    assert builder.built[0][0] == "fp16"
     assert {form for precision, form, _ in builder.built if precision == "fp16"} == set(FORMS)
     assert not any("failed" in record for record in found)
 

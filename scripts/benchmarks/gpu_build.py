@@ -72,6 +72,7 @@ class Building:
         ]
         self._failed: set[tuple[str, int, str]] = set()
         (folder / ENGINES).mkdir(exist_ok=True)
+        self._sample = patch(folder)
 
     def build(self, counts: Sequence[int]) -> None:
         """Build FP32, FP16, and INT8, at last FP16 in the other forms of the normalizations.
@@ -143,7 +144,7 @@ class Building:
             write_record(path, {**record, "tried": tried, "unfinished": True})
 
         reporter = medptq.Reporter(on_warning=lambda text: tell(warning=text))
-        gate = Gate(path, so_far, patch(self._folder))
+        gate = Gate(path, so_far, self._sample)
         started = time.monotonic()
         try:
             graph = self._graph(precision, count)

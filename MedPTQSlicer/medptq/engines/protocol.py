@@ -18,6 +18,9 @@ Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
 Samples: TypeAlias = Callable[[], Iterable[NDArray[np.float32]]]
 """Makes patches of scans as a network takes them, float32 [1, C, D, H, W]."""
 
+MOST_SAMPLES = 2
+"""How many of them a build is held against its graph on, at most."""
+
 
 @dataclass(frozen=True)
 class Availability:

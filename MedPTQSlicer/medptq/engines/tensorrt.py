@@ -16,8 +16,15 @@ import torch
 
 from medptq.engines.checked_graph import checked_graph
 from medptq.engines.memory import memory_as_error
-from medptq.engines.protocol import Availability, BuildRequest, Precision, Samples, Session
-from medptq.engines.tensorrt_building import release_builder
+from medptq.engines.protocol import (
+    MOST_SAMPLES,
+    Availability,
+    BuildRequest,
+    Precision,
+    Samples,
+    Session,
+)
+from medptq.engines.tensorrt_building import builder_given_back
 from medptq.engines.tensorrt_checked_build import build_and_measure, build_checked
 from medptq.engines.tensorrt_graph import with_input_shape
 from medptq.engines.tensorrt_int8 import build_int8
@@ -36,9 +43,6 @@ from medptq.progress import Reporter
 
 _INT8_SINCE = (7, 5)
 """The compute capability from which GPUs multiply INT8 and FP16 matrices."""
-
-_SAMPLES = 2
-"""Patches that a build is held against its graph on, at most."""
 
 
 class TensorRTEngine:
@@ -101,14 +105,15 @@ class TensorRTEngine:
                 todo=f"Choose one of {', '.join(_native_precisions())}",
             )
         loaded = checked_graph(request)
-        samples = [torch.from_numpy(patch) for patch in itertools.islice(self._samples(), _SAMPLES)]
+        samples = [
+            torch.from_numpy(patch) for patch in itertools.islice(self._samples(), MOST_SAMPLES)
+        ]
         with (
-            contextlib.ExitStack() as afterwards,
+            builder_given_back(),
             _as_engine_error(
                 "build", "TensorRT cannot build this network", "Building the network for TensorRT"
             ),
         ):
-            afterwards.callback(release_builder)
             graph = with_input_shape(loaded, request.input_shape)
             typed = is_strongly_typed(import_tensorrt())
             forms = forms_for(graph, request.precision, typed=typed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -102,9 +104,13 @@ def _builder(trt: Any) -> Any:
     return trt.Builder(log(trt))
 
 
-def release_builder() -> None:
-    """Give back the memory that TensorRT's builder and its kernels keep on the GPU."""
-    _builder.cache_clear()
+@contextlib.contextmanager
+def builder_given_back() -> Iterator[None]:
+    """Give back, after a block, the memory that the builder and its kernels keep on the GPU."""
+    try:
+        yield
+    finally:
+        _builder.cache_clear()
 
 
 def _creation_flags(trt: Any) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medptq.engines.protocol import Samples
+from medptq.engines.protocol import MOST_SAMPLES, Samples
 from medptq.errors import ScanError
 from medptq.inference.locating import locator
 from medptq.inference.sessions import SessionPool
@@ -16,8 +16,6 @@ from medptq.progress import Reporter
 from medptq.quantization.calibration import CalibrationPatches
 from medptq.quantization.recipe import Recipe
 from medptq.scans.sources import ScanSource
-
-_COUNT = 2
 
 
 def samples_of(
@@ -36,7 +34,7 @@ def samples_of(
         with SessionPool() as pool, locator(pool, quiet) as locate:
             try:
                 return list(
-                    CalibrationPatches(model, sources, Recipe(patches=_COUNT), locate, quiet)
+                    CalibrationPatches(model, sources, Recipe(patches=MOST_SAMPLES), locate, quiet)
                 )
             except ScanError:
                 return []
