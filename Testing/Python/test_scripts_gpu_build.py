@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from dataclasses import replace
@@ -165,6 +166,7 @@ def test_what_was_built_is_timed_anew_and_the_fastest_is_the_row(build, tmp_path
         return {"ms": times.get(engine, 5.0), "engine_mb": len(engine)}
 
     monkeypatch.setattr(gpu_network.Measuring, "_of_engine", of_engine)
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))  # it has the GPU to itself
     measuring = gpu_network.Measuring("net", tmp_path, argparse.Namespace())
     measuring.measure()
     assert [row["way"] for row in measuring.rows] == [
@@ -181,6 +183,7 @@ def test_a_row_that_is_known_is_not_measured_again(build, tmp_path, monkeypatch)
     rows = [{"way": "TensorRT FP32", "batch": 1, "form": "written out", "ms": 1.0}]
     (tmp_path / gpu_network.ROWS).write_text(json.dumps(rows), encoding="utf-8")
     monkeypatch.delattr(gpu_network.Measuring, "_of_engine")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     measuring = gpu_network.Measuring("net", tmp_path, argparse.Namespace())
     measuring.measure()
     assert [row.get("failed") for row in measuring.rows] == [None, *["RuntimeError: no kernel"] * 3]

@@ -1,6 +1,7 @@
 """Timing one network on the GPU, in this process: PyTorch, and what TensorRT made of it.
 
-What :mod:`gpu` starts for each network, one at a time on each GPU. Each row is told on standard
+What :mod:`gpu` starts for each network. It loads what it needs while another still measures, and
+waits until it is told on standard input that it has the GPU to itself. Each row is told on standard
 output as soon as it is known, so that what was measured before a time limit is kept.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +23,9 @@ from gpu_prepare import network, patch, tell, words
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
 
-RUNS = 50
+RUNS, LEAST_RUNS = 50, 10
+_SECONDS = 1.5
+"""Fewer runs than ``RUNS`` are timed, but not fewer than ``LEAST_RUNS``, if all take longer."""
 SLOWEST = 12
 
 
@@ -50,8 +54,11 @@ class Measuring:
         """Time the module in FP32, TF32, AMP and, if asked for, compiled."""
         import torch
 
+        module, batch = network(self.name), patch(self.folder)
+        _wait_for_the_gpu()
         if self.options.peaks:
             tell(peaks=peaks())
+        module, batch = module.cuda(), batch.cuda()
         ways: list[tuple[str, bool, bool, bool]] = [
             ("PyTorch FP32", False, False, False),
             ("PyTorch TF32", True, False, False),
@@ -59,8 +66,6 @@ class Measuring:
         ]
         if self.options.compile:
             ways.append(("PyTorch AMP, torch.compile", True, True, True))
-        module = network(self.name).cuda()
-        batch = patch(self.folder).cuda()
         with torch.inference_mode():
             reference = _exactly(module, batch)
         for count in self.options.batches:
@@ -93,6 +98,7 @@ class Measuring:
     def measure(self) -> None:
         """Time what was built, with nothing else on the GPU."""
         known = {(row["way"], row["batch"], row.get("form")) for row in self.rows}
+        _wait_for_the_gpu()
         for record in records(self.folder):
             way, batch, form = record["way"], record["batch"], record["form"]
             if (way, batch, form) not in known:
@@ -146,6 +152,12 @@ class Measuring:
         return {**found, "engine_mb": len(plan.engine) / 1e6}
 
 
+def _wait_for_the_gpu() -> None:
+    """Tell gpu.py that all is loaded, and wait until what measured before has ended."""
+    tell(ready=True)
+    sys.stdin.readline()
+
+
 def _exactly(module: Any, batch: Any) -> Any:
     """Return the module's output in FP32: by default PyTorch convolves in TF32."""
     import torch
@@ -157,9 +169,8 @@ def _exactly(module: Any, batch: Any) -> Any:
 
 def timed(run: Callable[[], Any]) -> dict[str, Any]:
     """Return the median, least and largest time of a run on the GPU, in milliseconds."""
-    for _ in range(5):
-        run()
-    times = times_ms(run, RUNS)
+    slow = statistics.median(times_ms(run, 5))
+    times = times_ms(run, max(LEAST_RUNS, min(RUNS, int(_SECONDS * 1e3 / slow))))
     return {"ms": statistics.median(times), "min_ms": min(times), "max_ms": max(times)}
 
 

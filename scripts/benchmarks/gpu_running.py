@@ -1,12 +1,14 @@
 """Which step of which network runs when and on which GPU, for :mod:`gpu`.
 
 What is timed has a GPU to itself: first PyTorch, and after all builds what was built. Builds
-run side by side, since they are the CPU's work for the most part.
+run side by side, since they are the CPU's work for the most part. Two processes that time take
+turns on a GPU: one loads while the other measures.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -32,6 +34,8 @@ _ROWS = {
 }
 _LEAST_SECONDS = 15.0
 """A step is not begun with less than this left."""
+_MEASURING = 2
+"""Processes of what is timed on each GPU, of which one has it."""
 _TO_MEASURE, _AT_MOST = 0.25, 200.0
 """Share of the time that is left to measure what was built, and the most seconds that it takes."""
 
@@ -51,6 +55,7 @@ class Run:
         reserved = min(_TO_MEASURE * options.total, _AT_MOST)
         self._builds_end = self._end - (reserved if "measure" in options.steps else 0.0)
         self._lock = threading.Lock()
+        self._turns = {gpu: threading.Lock() for gpu in options.gpus}
         self._pending: list[tuple[str, str]] = []
         self._failed: set[str] = set()  # what could not be prepared
         self._begun: dict[str, dict[str, Any]] = {}
@@ -72,7 +77,7 @@ class Run:
             parts = [preparing.submit(self._prepare, name) for name in prepared]
             for step in filter(GPU_STEPS.__contains__, options.steps):
                 self._pending = [(name, step) for name in options.networks]
-                gpus = options.gpus * (options.builds if step == "build" else 1)
+                gpus = options.gpus * (options.builds if step == "build" else _MEASURING)
                 with ThreadPoolExecutor(len(gpus)) as pool:
                     served = [pool.submit(self._serve, gpu) for gpu in gpus]
                 for part in served:
@@ -170,16 +175,26 @@ class Run:
             environment["OMP_NUM_THREADS"] = str(threads)
         with tempfile.TemporaryFile("w+") as complaints:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                env=environment,
             )
             left = min(seconds, self._end - time.monotonic() + _LEAST_SECONDS)
             timer = threading.Timer(min(left, threading.TIMEOUT_MAX), process.kill)
             timer.start()
             assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("@"):
-                    self._note(name, json.loads(line[1:]))
-            code = process.wait()
+            with contextlib.ExitStack() as turn:
+                for line in process.stdout:
+                    facts = json.loads(line[1:]) if line.startswith("@") else {}
+                    if "ready" in facts:
+                        turn.enter_context(self._turns[gpu])
+                        _tell_to_go_on(process)
+                    elif facts:
+                        self._note(name, facts)
+                code = process.wait()  # only then its memory is free
             is_late = not timer.is_alive()
             timer.cancel()
             if not code:
@@ -229,6 +244,13 @@ class Run:
     def _write(self) -> None:
         with self._lock:
             write("gpu", self._report, table(self._report))
+
+
+def _tell_to_go_on(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it was killed while it waited
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 def _is_worth_keeping(row: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gpu_limits import least_ms
-from gpu_network import RUNS
+from gpu_network import LEAST_RUNS, RUNS
 from gpu_prepare import PATCH
 from publishing import footer
 
@@ -24,13 +24,13 @@ def table(report: dict[str, Any]) -> str:
     text = [
         f"# The networks on a GPU, patches of {PATCH}³",
         "",
-        f"Random weights. Median of {RUNS} runs, on the device, of a whole batch. *Against* "
-        "TensorRT's FP32 (which is TF32) and PyTorch's at the same batch. *Ours* is the fastest of "
-        "FP16 in each form of the normalizations and INT8 as it was placed here. *At best*: the "
-        "time that the convolutions and matrix products alone take at the GPU's peaks, measured in "
-        "the same run. *Error*: root mean square of the output's difference from PyTorch FP32, as "
-        "a share of the output's own. *Layers*: convolutions and matrix products by what they "
-        "read, as TensorRT's inspector tells."
+        f"Random weights. Median of {RUNS} runs (at least {LEAST_RUNS} of what is slow), on the "
+        "device, of a whole batch. *Against* TensorRT's FP32 (which is TF32) and PyTorch's at the "
+        "same batch. *Ours* is the fastest of FP16 in each form of the normalizations and INT8 as "
+        "it was placed here. *At best*: the time that the convolutions and matrix products alone "
+        "take at the GPU's peaks, measured in the same run. *Error*: root mean square of the "
+        "output's difference from PyTorch FP32, as a share of the output's own. *Layers*: "
+        "convolutions and matrix products by what they read, as TensorRT's inspector tells."
         + (" Builds had TensorRT's timings of earlier ones." if report["had_timings"] else "")
         + (
             f" {report['builds_at_a_time']} networks were built at a time on a GPU, and timed "

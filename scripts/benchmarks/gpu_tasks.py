@@ -210,7 +210,12 @@ class Tasks:
             self._signal_all(signal.SIGSTOP)
         with self._log(task).open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
             )
         del self._waiting[task.name]
         self._running.append(_Running(task, lane, place, process))

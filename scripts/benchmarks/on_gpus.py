@@ -44,7 +44,7 @@ PLACES = 6  # on each GPU that is not timed on
 TRAINED_AT_ONCE = 4  # likewise
 BUILDS_AT_ONCE = 10
 BUILDS = ("--batches", "1", "4", "--prepare", "5", "--resume")
-TIMED_SECONDS, TIMED_AT_MOST = 620.0, 0.4
+TIMED_SECONDS, TIMED_AT_MOST = 340.0, 0.4
 """What gpu.py needs to time all networks on one GPU, and the most that this takes of all time."""
 SPARE = 30.0
 """Seconds that gpu.py needs to begin and to end, beside what it is told that it has."""
