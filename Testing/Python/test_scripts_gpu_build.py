@@ -51,7 +51,7 @@ def build(tmp_path, monkeypatch):
 
     def run(builder: Builder, *counts: int) -> list[dict]:
         monkeypatch.setattr(gpu_build, "build_and_measure", builder)
-        options = argparse.Namespace(search_seconds=100.0)
+        options = argparse.Namespace(search_seconds=100.0, builds=2)
         gpu_build.Building(tmp_path, options).build(counts or (1,))
         return gpu_build.records(tmp_path)
 
@@ -173,6 +173,7 @@ def test_what_was_built_is_timed_anew_and_the_fastest_is_the_row(build, tmp_path
         *("TensorRT FP32", "TensorRT FP16", "TensorRT FP16", "TensorRT INT8"),
     ]
     [*_, int8] = measuring.rows
+    assert (int8["builds_at_a_time"], int8["had_timings"]) == (2, False)
     assert int8["ms"] == 2.0
     assert [tried["milliseconds"] for tried in int8["tried"]] == [2.0, 5.0, 6.0]
     assert int8["tried"][0]["placement"] == "layers of 32 channels and more"

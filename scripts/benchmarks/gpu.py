@@ -33,6 +33,7 @@ from gpu_running import GPU_STEPS, PREPARATIONS, Run
 from gpu_table import table
 from publishing import publish
 
+from medptq.artifacts import atomic_file, write_json
 from medptq.models.architectures.registry import ARCHITECTURES
 
 SEVEN = ("unet", "nnunet", "segresnet", "swinunetr-b", "vista3d", "transunet", "unest")
@@ -44,11 +45,12 @@ def one_step(options: argparse.Namespace) -> None:
     folder = options.work / options.network
     if options.step in PREPARATIONS:
         if options.step == "export":
-            gpu_prepare.export(options.network, folder)
+            facts = gpu_prepare.export(options.network, folder)
         else:
-            gpu_prepare.quantize(folder)
-        # Told by a file, as no process waits for this one alone.
-        (folder / f"{options.step}.done").touch()
+            facts = gpu_prepare.quantize(folder)
+        # By a file, as no process waits for this one alone, and a later run tells it, too.
+        with atomic_file(folder / f"{options.step}.json", overwrite=True) as part:
+            write_json(part, facts)
         return
     if options.step == "build":
         gpu_build.Building(folder, options).build(options.batches)

@@ -33,6 +33,7 @@ from medptq.engines.tensorrt_normalization import Form, forms_for
 from medptq.engines.tensorrt_plan import Tried
 from medptq.engines.tensorrt_search import build_fastest
 from medptq.errors import EngineError
+from medptq.models.cache import cache_folder
 
 ROWS = "rows.json"
 """The file in a network's folder that holds its rows of before."""
@@ -63,6 +64,10 @@ class Building:
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self._folder = folder
         self._seconds = options.search_seconds
+        self._circumstances = {
+            "builds_at_a_time": options.builds,
+            "had_timings": any(cache_folder("engines").glob("timings-*")),
+        }
         rows = folder / ROWS
         measured = json.loads(rows.read_text(encoding="utf-8")) if rows.exists() else []
         self._known = [
@@ -135,7 +140,7 @@ class Building:
         if (way, count, form) in known | self._failed:
             return
         tell(begun=way, batch=count)
-        record: dict[str, Any] = {"way": way, "batch": count, "form": form}
+        record: dict[str, Any] = {"way": way, "batch": count, "form": form, **self._circumstances}
         path = self._folder / ENGINES / f"{count:03d}-{_ORDER[precision]}-{place}.json"
 
         def so_far(built: list[dict[str, Any]]) -> None:

@@ -123,7 +123,7 @@ class Measuring:
         if not found:
             return {"failed": rest[0]["note"]}
         found.sort(key=lambda way: way[0]["ms"])
-        kept = ("build_seconds", "refused", "unfinished")
+        kept = ("build_seconds", "refused", "unfinished", "builds_at_a_time", "had_timings")
         told = {key: record[key] for key in kept if key in record}
         form = found[0][1]["form"]
         return {**found[0][0], **told, "form": form, "tried": [*(t for _, t in found), *rest]}

@@ -35,15 +35,14 @@ def words(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:400] if lines else ''}"
 
 
-def export(name: str, folder: Path) -> None:
-    """Write the network's graph and card, and its output for the patch."""
+def export(name: str, folder: Path) -> dict[str, Any]:
+    """Write the network's graph and card, and its output for the patch; return what is told."""
     import torch
 
     from medptq.models.export import export_onnx
 
     folder.mkdir(parents=True, exist_ok=True)
     module = network(name)
-    tell(parameters=sum(parameter.numel() for parameter in module.parameters()))
     with torch.inference_mode():
         reference = module(patch(folder))
     torch.save(reference, folder / "reference.pt")
@@ -51,15 +50,17 @@ def export(name: str, folder: Path) -> None:
     started = time.monotonic()
     path = folder / "network.onnx"
     export_onnx(module, SHAPE, path, reporter)
-    tell(
-        export_seconds=time.monotonic() - started,
-        work=work_of(with_input_shape(load_graph(path), SHAPE)),
-    )
+    seconds = time.monotonic() - started
     write_card(path.with_suffix(".json"), reference.shape[1], PATCH, 0.25)
+    return {
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "export_seconds": seconds,
+        "work": work_of(with_input_shape(load_graph(path), SHAPE)),
+    }
 
 
-def quantize(folder: Path) -> None:
-    """Quantize the network that :func:`export` wrote, calibrated on two scans."""
+def quantize(folder: Path) -> dict[str, Any]:
+    """Quantize the network that :func:`export` wrote, on two scans; return what is told."""
     scans = folder / "scans"
     scans.mkdir(exist_ok=True)
     for seed in range(2):
@@ -68,7 +69,7 @@ def quantize(folder: Path) -> None:
     recipe = medptq.Recipe(patches=2)
     twin = medptq.quantize(folder / "network.onnx", scans, folder / "int8", recipe=recipe)
     agreement = twin.manifest["agreement_with_fp32"]
-    tell(quantize_seconds=time.monotonic() - started, agreement=agreement)
+    return {"quantize_seconds": time.monotonic() - started, "agreement": agreement}
 
 
 def network(name: str) -> Any:

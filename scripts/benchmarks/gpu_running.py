@@ -62,8 +62,6 @@ class Run:
         facts = circumstances()
         self._report: dict[str, Any] = {
             **facts,
-            "builds_at_a_time": options.builds,
-            "had_timings": bool(options.timings and options.timings.exists()),
             "networks": {name: {"ways": [], "warnings": []} for name in options.networks},
         }
         if options.resume:
@@ -86,6 +84,14 @@ class Run:
                 part.result()
         self._write()
         return self._report
+
+    def _facts_of(self, name: str, preparation: str) -> dict[str, Any]:
+        """Return what a network's preparation told, in this run or before it; {} if it has not."""
+        path = self._options.work / name / f"{preparation}.json"
+        facts: dict[str, Any] = (
+            json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        )
+        return facts
 
     def _take_up(self, path: Path) -> None:
         """Keep the rows of an earlier run, and the command that it was."""
@@ -113,8 +119,7 @@ class Run:
         is_timed = "pytorch" in self._options.steps
         for step in PREPARATIONS:
             gpu = "" if is_timed or step == "export" else self._options.gpus[-1]
-            is_done = (self._options.work / name / f"{step}.done").exists()
-            if is_done or self._end - time.monotonic() < _LEAST_SECONDS:
+            if self._facts_of(name, step) or self._end - time.monotonic() < _LEAST_SECONDS:
                 continue
             if self._in_a_process(name, step, gpu, float("inf")):
                 with self._lock:
@@ -151,11 +156,7 @@ class Run:
     def _ready(self, name: str, step: str) -> bool:
         """Tell whether a step can be run; where its preparation failed, it says so in its rows."""
         needed = _NEEDS[step]
-        return (
-            not needed
-            or (self._options.work / name / f"{needed}.done").exists()
-            or name in self._failed
-        )
+        return not needed or bool(self._facts_of(name, needed)) or name in self._failed
 
     def _in_a_process(self, name: str, step: str, gpu: str, seconds: float) -> str:
         """Run one step of a network; return what it failed of, if it did."""
@@ -243,6 +244,9 @@ class Run:
 
     def _write(self) -> None:
         with self._lock:
+            for name, found in self._report["networks"].items():
+                for step in PREPARATIONS:
+                    found.update(self._facts_of(name, step))
             write("gpu", self._report, table(self._report))
 
 

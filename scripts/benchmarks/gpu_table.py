@@ -31,13 +31,7 @@ def table(report: dict[str, Any]) -> str:
         "take at the GPU's peaks, measured in the same run. *Error*: root mean square of the "
         "output's difference from PyTorch FP32, as a share of the output's own. *Layers*: "
         "convolutions and matrix products by what they read, as TensorRT's inspector tells."
-        + (" Builds had TensorRT's timings of earlier ones." if report["had_timings"] else "")
-        + (
-            f" {report['builds_at_a_time']} networks were built at a time on a GPU, and timed "
-            "afterwards, one by one."
-            if report["builds_at_a_time"] > 1
-            else ""
-        ),
+        + _of_builds(report),
         "",
         *([report["note"], ""] if "note" in report else []),  # of who published it
         *_of_ours(report),
@@ -148,6 +142,21 @@ def _title(way: dict[str, Any]) -> str:
     form = way.get("form", "as it is")
     is_told = form != "as it is" and way["way"] != "TensorRT FP32"
     return f"{way['way']}, {form}" if is_told else str(way["way"])
+
+
+def _of_builds(report: dict[str, Any]) -> str:
+    """Return what the builds' times depend on, of whatever run they are."""
+    rows = [row for found in report["networks"].values() for row in found["ways"]]
+    at_a_time = max((row.get("builds_at_a_time", 1) for row in rows), default=1)
+    text = " Builds had TensorRT's timings of earlier ones." * any(
+        row.get("had_timings") for row in rows
+    )
+    if at_a_time > 1:
+        text += (
+            f" {at_a_time} networks were built at a time on a GPU, and timed afterwards, one by "
+            "one."
+        )
+    return text
 
 
 def _line(name: str, way: dict[str, Any], found: dict[str, Any]) -> str:

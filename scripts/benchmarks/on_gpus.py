@@ -199,7 +199,7 @@ class Plan:
         """Yield what fills the cache of torch.compile, so that timing has not to wait for it."""
         for name in LARGEST_FIRST:
             command = self._gpu("--network", name, "--step", "pytorch", "--compile")
-            exported = self._work / "networks" / name / "export.done"
+            exported = self._work / "networks" / name / "export.json"
             yield Task(f"compile-{name}", command, limit=200, needs=(exported,))
 
     def _simulation(self) -> Task:
