@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from medptq.engines.proof_network import PROOF_SHAPE, proof_network
 from medptq.engines.tensorrt_graph import in_half_precision, with_input_shape
 from medptq.engines.tensorrt_normalization import IN_FP32, forms_for, in_form
 from medptq.engines.tensorrt_placement import Placement, placed, placements
@@ -218,6 +219,16 @@ def test_all_that_was_calibrated_is_the_graph_as_it_was(quantized):
     [*_, every] = placements(quantized)
     assert operators(placed(quantized, every)) == operators(quantized)
     assert torch.equal(run(placed(quantized, every), image(SMALL)), run(quantized, image(SMALL)))
+
+
+def test_weights_are_put_back_even_where_nodes_have_no_names():
+    graph = proof_network(quantized=True)
+    assert not any(node.name for node in graph.graph.node)
+    plain = placed(graph, Placement("none", frozenset(["another"])))
+    onnx.checker.check_model(plain, full_check=True)
+    patch = image(PROOF_SHAPE)
+    expected = run(proof_network(quantized=False), patch)
+    assert difference(run(plain, patch), expected) < 0.01  # what rounding to INT8 does to weights
 
 
 def test_nothing_in_int8_is_the_network_with_rounded_weights(quantized, residual):

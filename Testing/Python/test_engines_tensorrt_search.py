@@ -162,6 +162,17 @@ def test_what_is_built_wrongly_is_not_taken():
     assert {way.note for way in plan.tried[1:]} == {"it differs by 40%"}
 
 
+def test_if_nothing_can_be_built_for_several_reasons_all_are_told():
+    def build(graph: onnx.ModelProto, *_: object) -> CheckedBuild:
+        raise RuntimeError("no kernel" if in_int8(graph) else "it cannot read the graph")
+
+    with pytest.raises(EngineError) as error:
+        fastest(build)
+    first, *_ = placements(chain())
+    assert error.value.why.startswith("none in INT8, as it is: it cannot read the graph; ")
+    assert f"; {first.name} in INT8, as it is: no kernel" in error.value.why
+
+
 def test_it_can_be_cancelled_between_builds():
     gpu = Gpu(FASTER)
     with pytest.raises(Cancelled):

@@ -141,7 +141,8 @@ def _joins(node: ir.Node) -> bool:
 
 
 def _dequantized(graph: ir.Graph, dequantize: ir.Node) -> ir.Value:
-    name = f"{dequantize.name}/fp32"
+    # By the value: it is the only one of its name, which a node need not have.
+    name = f"{dequantize.outputs[0].name}/fp32"
     if name in graph.initializers:
         return graph.initializers[name]
     integers, scale = constant_of(dequantize, 0), constant_of(dequantize, 1)

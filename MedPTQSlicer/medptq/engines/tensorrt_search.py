@@ -87,7 +87,8 @@ def build_fastest(
         build: How one of them is built.
 
     Raises:
-        EngineError: Nothing could be built that agrees with the graph.
+        EngineError: Nothing could be built that agrees with the graph; where that has several
+            reasons, all are told.
         RuntimeError: TensorRT can build none of them.
         MemoryError: The GPU's memory does not suffice for any.
         Cancelled: The user asked to stop.
@@ -95,7 +96,7 @@ def build_fastest(
     started = time.monotonic()
     ways: list[Way] = []
     failed: list[Tried] = []
-    failure: Exception | None = None
+    failures: list[Exception] = []
     found = placements(graph) if precision == "int8" else []
     least = 2 if found else 1
     count = least + len(forms) - 1 + len(found)
@@ -111,9 +112,12 @@ def build_fastest(
         except (RuntimeError, MemoryError, EngineError) as error:
             note = error.why if isinstance(error, EngineError) else first_line(error)
             failed.append(Tried(name, None, None, note, candidate.form))
-            failure = failure or error
+            failures.append(error)
     if not ways:
-        raise failure or cannot_build("there is nothing to build")
+        if len({tried.note for tried in failed}) < 2:
+            raise failures[0]
+        told = (f"{tried.placement} in INT8, {tried.form}: {tried.note}" for tried in failed)
+        raise cannot_build("; ".join(told))
     ways.sort(key=lambda way: way.build.milliseconds)
     return Plan(ways[0].build.engine, (*(way.tried for way in ways), *failed))
 
