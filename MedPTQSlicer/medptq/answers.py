@@ -224,8 +224,9 @@ def benchmark_answer(done: Benchmark, output: str) -> Answer:
 
 
 def error_answer(error: MedPTQError) -> Answer:
-    """Return a failure's code, its whole sentence, and the sentence's parts."""
+    """Return a failure's code, its whole sentence, the sentence's parts, and its facts."""
     return {
+        **error.facts,
         "code": error.code,
         "message": str(error),
         "what": error.what,

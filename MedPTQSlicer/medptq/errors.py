@@ -6,6 +6,7 @@ escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,22 +22,33 @@ class MedPTQError(Exception):
         what: What happened, as the start of a sentence without a full stop.
         why: The cause, as far as it is known.
         todo: What the user can do about it.
+        facts: What else there is to know, by its names in an answer, as JSON can hold it.
     """
 
     family: ClassVar[str] = "medptq"
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, code: str, what: str, *, why: str, todo: str) -> None:
+    def __init__(
+        self,
+        code: str,
+        what: str,
+        *,
+        why: str,
+        todo: str,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(f"{what}: {why}. {todo}.")
         self.code = f"{self.family}.{code}"
         self.what = what
         self.why = why
         self.todo = todo
+        self.facts = dict(facts or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # As it comes from another process: pickle would call the class with the sentence alone.
         code = self.code.removeprefix(f"{self.family}.")
-        return partial(type(self), why=self.why, todo=self.todo), (code, self.what)
+        make = partial(type(self), why=self.why, todo=self.todo, facts=self.facts)
+        return make, (code, self.what)
 
 
 class ScanError(MedPTQError):

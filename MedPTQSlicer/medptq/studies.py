@@ -132,7 +132,8 @@ def auto_quantize(
 
     Raises:
         ScanError: No scan can be used, or there is but one.
-        QuantizationError: ``quantize.agreement`` - no recipe agrees so far.
+        QuantizationError: ``quantize.agreement`` - no recipe agrees so far; its ``facts`` have
+            all that was tried, as ``search`` has it.
         ModelError: The network cannot be used.
         EngineError: No engine here runs INT8, or memory does not suffice.
         OutputError: The folder is there already or cannot be written.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_auto_takes_the_cheapest_that_passes_and_says_what_it_tried(work, capsys
 
 
 @INT8
-def test_auto_says_how_near_it_came_where_nothing_passes(work):
+def test_auto_says_how_near_it_came_where_nothing_passes(work, monkeypatch, capsys):
     stages = []
     reporter = Reporter(on_progress=lambda progress: stages.append(progress.stage))
     with pytest.raises(QuantizationError) as caught:
@@ -158,6 +159,21 @@ def test_auto_says_how_near_it_came_where_nothing_passes(work):
     assert tried[0].endswith("W8A8, percentile")
     assert tried[1].endswith("W4A8, percentile"), "as only its cost tells whether it is worth it"
     assert sum("W8A8" in name and "spared" not in name for name in tried) == 6
+
+    def failing(*_: object, **__: object) -> None:
+        raise pickle.loads(pickle.dumps(error))  # noqa: S301 - it may come from another process
+
+    monkeypatch.setattr(medptq.studies, "auto_quantize", failing)
+    command = ["quantize", "net.onnx", "--scans", "scans", "--auto", "--output", "none", "--quiet"]
+    assert main(command) == 5
+    told = capsys.readouterr().err
+    assert "percentile" in told
+    assert "no cheaper" in told
+    assert told.rstrip().endswith(str(error))
+    assert main([*command, "--json"]) == 5
+    trials = json.loads(capsys.readouterr().out)["error"]["trials"]
+    assert [trial["passed"] for trial in trials if trial["recipe"]].count(True) == 0
+    assert len(trials) > len(tried)
     assert any("scales per channel" in name for name in tried)
     assert any("spared" in name for name in tried)
     assert sum(built.precision == "int8" for _, built in entries()) <= 1

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 
 from medptq import answers
-from medptq.cli.arguments import make_parser
 from medptq.cli.console import Terminal
 from medptq.cli.library import (
     import_network,
@@ -23,7 +22,13 @@ from medptq.cli.library import (
     show_or_clear_cache,
 )
 from medptq.cli.outcome import Outcome
-from medptq.cli.studying import measure_sensitivity, quantize_automatically, run_benchmark
+from medptq.cli.arguments import make_parser
+from medptq.cli.studying import (
+    measure_sensitivity,
+    quantize_automatically,
+    run_benchmark,
+    trials_table,
+)
 from medptq.errors import Cancelled, MedPTQError
 from medptq.progress import Reporter
 
@@ -88,6 +93,8 @@ def _show_failure(error: MedPTQError, options: argparse.Namespace, terminal: Ter
         failure = answers.error_answer(error)
         print(json.dumps({"error": failure, "warnings": terminal.warnings}))
     else:
+        if "trials" in error.facts:
+            Console(stderr=True, highlight=False).print(trials_table(error.facts["trials"]))
         print(error, file=sys.stderr)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Column, Table
 
@@ -47,7 +49,6 @@ def measure_sensitivity(options: argparse.Namespace, reporter: Reporter) -> Outc
 def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     """Do what ``medptq quantize --auto`` asks for."""
     from medptq import studies
-    from medptq.evaluate.formats import NONE, milliseconds, share
     from medptq.quantization.recipe import Recipe
 
     made = studies.auto_quantize(
@@ -61,8 +62,25 @@ def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> O
     )
     answer = answers.quantize_answer(made)
     search = answer["search"]
+    [chosen] = (trial for trial in search["trials"] if trial["chosen"])
+    words = (
+        f"{answer['output']}: {chosen['name']} is the cheapest, on {search['engine']}, whose "
+        f"labels agree with FP32's to a mean Dice of {search['least_agreement']:g} on "
+        f"{search['patches']} patches of {search['scans']} scans that it was not calibrated on."
+    )
+    return Outcome(answer, [trials_table(search["trials"]), words])
+
+
+def trials_table(trials: Sequence[dict[str, Any]]) -> Table:
+    """Return what ``--auto`` tried, as a table.
+
+    Args:
+        trials: As :meth:`medptq.evaluate.trial.Trial.to_json` returns them.
+    """
+    from medptq.evaluate.formats import NONE, milliseconds, share
+
     table = Table("tried", "Dice with FP32", "least alike", "one patch", "MB", "")
-    for trial in search["trials"]:
+    for trial in trials:
         measured = "passed" if trial["passed"] else "too far from FP32"
         verdict = "no cheaper" if trial["dice"] is None else measured
         least = trial["least_alike"]
@@ -74,13 +92,7 @@ def quantize_automatically(options: argparse.Namespace, reporter: Reporter) -> O
             f"{trial['megabytes']:.1f}",
             "chosen" if trial["chosen"] else "" if trial["recipe"] is None else verdict,
         )
-    [chosen] = (trial for trial in search["trials"] if trial["chosen"])
-    words = (
-        f"{answer['output']}: {chosen['name']} is the cheapest, on {search['engine']}, whose "
-        f"labels agree with FP32's to a mean Dice of {search['least_agreement']:g} on "
-        f"{search['patches']} patches of {search['scans']} scans that it was not calibrated on."
-    )
-    return Outcome(answer, [table, words])
+    return table
 
 
 def run_benchmark(options: argparse.Namespace, reporter: Reporter) -> Outcome:

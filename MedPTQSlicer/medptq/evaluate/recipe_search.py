@@ -23,6 +23,7 @@ from medptq.engines.built import remove_builds_of
 from medptq.engines.protocol import Engine, Precision, Session
 from medptq.engines.selection import held_to, usable_engines
 from medptq.errors import QuantizationError
+from medptq.evaluate.formats import milliseconds
 from medptq.evaluate.latency import measure_latency
 from medptq.evaluate.trial import ALIKE, Trial, name_of
 from medptq.inference.choosing import choose
@@ -99,7 +100,7 @@ class RecipeSearch:
                 needed.
 
         Raises:
-            QuantizationError: ``quantize.agreement`` - none passes.
+            QuantizationError: ``quantize.agreement`` - none passes; its facts have the trials.
             EngineError: No engine here runs INT8.
             Cancelled: The user asked to stop.
         """
@@ -261,9 +262,11 @@ class RecipeSearch:
             f"{self._model.title} was not quantized",
             why=f"of {len(tried)} recipes none agrees with FP32 to a mean Dice of {self._least:g}; "
             f"the nearest, {nearest.name}, reaches {least:.4f} "
-            f"({nearest.milliseconds:.0f} ms a patch, {floating.name} {floating.milliseconds:.0f})",
+            f"({milliseconds(nearest.milliseconds)} a patch, {floating.name} "
+            f"{milliseconds(floating.milliseconds)})",
             todo=f"Stay with {floating.name}, ask for less with --least-agreement {least:.4f}, or "
             "give more scans",
+            facts={"trials": [trial.to_json() for trial in self.trials]},
         )
 
 
