@@ -22,7 +22,7 @@ from medptq.cli.library import (
     show_or_clear_cache,
 )
 from medptq.cli.outcome import Outcome
-from medptq.cli.arguments import make_parser
+from medptq.cli.parsing import parsed
 from medptq.cli.studying import (
     measure_sensitivity,
     quantize_automatically,
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a scan's name may have letters that it lacks
             stream.reconfigure(errors="backslashreplace")
-    options = make_parser().parse_args(arguments)
+    options = parsed(arguments)
     command = _COMMANDS[options.command]
     outcome: Outcome | MedPTQError
     with Terminal(quiet=options.quiet) as terminal:

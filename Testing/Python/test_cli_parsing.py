@@ -1,0 +1,33 @@
+"""Words that no command can mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from medptq.cli import main
+
+LONG = "é" * 200
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", LONG],
+        ["segment", LONG, "scan.nii.gz", "--output", "labels.nii.gz"],
+        ["segment", "deepbet", f"scans/{LONG}/scan.nii.gz", "--output", "labels.nii.gz"],
+        ["quantize", "deepbet", "--scans", LONG, "--output", "int8"],
+        ["quantize", "deepbet", "--scans", "scans", "--output", LONG],
+        ["benchmark", "deepbet", LONG, "--data", "data.json", "--output", "results"],
+        ["import", LONG],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_wrong_usage(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    assert "a name has at most 255 bytes, and this has 400" in capsys.readouterr().err
+
+
+def test_names_of_that_many_bytes_are_looked_for(capsys, tmp_path):
+    assert main(["inspect", str(tmp_path / ("é" * 127))]) == 3
+    assert "a name has" not in capsys.readouterr().err
