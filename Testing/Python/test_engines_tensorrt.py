@@ -26,8 +26,10 @@ from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_timing_cache import read_timings
 from medptq.errors import EngineError
 from medptq.graph.simplify import simplify
+from medptq.models.architectures.building import build_network
 from medptq.progress import Progress, Reporter
 from quantization_helpers import export
+from small_networks import SMALL as SMALL_NETWORKS
 from tensorrt_networks import SMALL, difference, image, plain_graph, quantized_graph, run
 
 USABLE = TensorRTEngine().availability()
@@ -218,6 +220,18 @@ def test_a_prelu_before_a_norm_of_few_voxels_is_right(tmp_path, monkeypatch, nor
     )
     shape = (1, 16, 6, 6, 6)
     export(network.eval(), shape, tmp_path / "net.onnx")
+    request = BuildRequest(tmp_path / "net.onnx", precision, shape)
+    TensorRTEngine().build(request, tmp_path / "built", Reporter())
+
+
+@on_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_nested_transformer_is_right(tmp_path, monkeypatch, precision):
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    options, patch = SMALL_NETWORKS["unest"]
+    shape = (1, 1, *patch)
+    export(build_network("unest", **options), shape, tmp_path / "net.onnx")
     request = BuildRequest(tmp_path / "net.onnx", precision, shape)
     TensorRTEngine().build(request, tmp_path / "built", Reporter())
 
