@@ -1,10 +1,10 @@
 """A quantized network in INT8, however long it runs: for what INT8 costs, not for its speed.
 
 TensorRT 8.6 builds some placements, in some form of the normalizations, into engines that compute
-something else: an nnU-Net's Dice fell to that from 0.934 to 0.753, where the simulation keeps 0.933
-(scripts/benchmarks/results/medquanbench-tensorrt-2026-11-23.md).
-Others it builds without a single layer in INT8, since before a normalization it has no kernel for
-that. So here, too, what is built is held against its graph, and refused if it is not that.
+something else: an nnU-Net's lost 0.18 of its Dice, where the simulation loses 0.001
+(the note of scripts/benchmarks/results/medquanbench-tensorrt-2026-11-23.md). Others it builds
+without a single layer in INT8, since before a normalization it has no kernel for that. So here,
+too, what is built is held against its graph, and refused if it is not that.
 """
 
 from __future__ import annotations
