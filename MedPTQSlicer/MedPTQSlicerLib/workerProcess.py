@@ -24,7 +24,7 @@ class WorkerProcess:
 
     Args:
         python: What is to run it.
-        onMessage: Called with each JSON object that comes as a line.
+        onMessage: Called with each JSON object that comes as a line before :meth:`kill`.
         onEnded: Called once, when the process has ended or could not be started; never before the
             constructor has returned.
 
@@ -50,6 +50,7 @@ class WorkerProcess:
         self._partial = b""
         self._lines: deque[bytes] = deque()
         self._stderr = b""
+        self._isKilled = False
         self._isOver = False
         self._folder = JobFolder()
         self._child = ChildProcess(
@@ -85,7 +86,12 @@ class WorkerProcess:
             self._process.write(json.dumps(message, ensure_ascii=True).encode("ascii") + b"\n")
 
     def kill(self) -> None:
-        """End the worker, what it has started, and its launcher, at once and without waiting."""
+        """End the worker, what it has started, and its launcher, at once and without waiting.
+
+        What it says from then on is not heard: a worker whose launcher is gone before it cancels
+        all requests, those too that wait for the next worker.
+        """
+        self._isKilled = True
         if not self._isOver:
             self._child.kill()
             self._killGroup()
@@ -121,7 +127,7 @@ class WorkerProcess:
 
         while self._lines:
             message = _parse(self._lines.popleft())
-            if message is None:
+            if message is None or self._isKilled:
                 continue
             if self._lines:  # whoever is told of this one may wait for the next one
                 qt.QTimer.singleShot(0, self._handOut)

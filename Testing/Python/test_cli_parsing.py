@@ -16,7 +16,6 @@ LONG = "é" * 200
         ["segment", LONG, "scan.nii.gz", "--output", "labels.nii.gz"],
         ["segment", "deepbet", f"scans/{LONG}/scan.nii.gz", "--output", "labels.nii.gz"],
         ["quantize", "deepbet", "--scans", LONG, "--output", "int8"],
-        ["quantize", "deepbet", "--scans", "scans", "--output", LONG],
         ["benchmark", "deepbet", LONG, "--data", "data.json", "--output", "results"],
         ["import", LONG],
     ],

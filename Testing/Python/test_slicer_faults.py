@@ -187,6 +187,35 @@ def test_a_worker_that_hangs_is_noticed_and_can_be_cancelled(
     assert "released" in queued.wait(60)
 
 
+def test_what_a_worker_says_while_it_is_killed_is_not_heard(
+    launcher: Any,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from MedPTQSlicerLib import childProcess
+
+    job = _calibrating(launcher, data, tmp_path / "int8")
+    queued = launcher.run(job_of(launcher.client, "release"))
+    until(lambda: queued.stage == "Waiting for other work")
+    worker, really = launcher.client.pid, childProcess.killTree
+    os.kill(worker, signal.SIGSTOP)
+
+    def slowly(pid: int) -> None:
+        # It is told to end, as when its launcher is gone, and has time to say so.
+        os.kill(worker, signal.SIGTERM)
+        os.kill(worker, signal.SIGCONT)
+        time.sleep(0.5)
+        monkeypatch.setattr(childProcess, "killTree", really)
+        really(pid)
+
+    monkeypatch.setattr(childProcess, "killTree", slowly)
+    job.cancel()
+    with pytest.raises(Cancelled):
+        job.wait(5)
+    assert "released" in queued.wait(60)
+
+
 def test_a_worker_that_hangs_while_idle_is_noticed_by_the_next_request(
     launcher: Any,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -21,7 +21,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = make_parser()
     options = parser.parse_args(arguments)
-    for given in vars(options).values():
+    for option, given in vars(options).items():
+        if option == "output":  # what writes it tells better what would do
+            continue
         for value in given if isinstance(given, list) else [given]:
             # Even to ask whether there is such a file would fail.
             names = Path(value).parts if isinstance(value, str | Path) else ()
