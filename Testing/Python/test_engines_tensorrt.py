@@ -211,7 +211,7 @@ def test_each_form_of_normalization_holds_sums_beyond_fp16(
 @pytest.mark.parametrize("norm", [torch.nn.InstanceNorm3d, torch.nn.BatchNorm3d])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_prelu_before_a_norm_of_few_voxels_is_right(tmp_path, monkeypatch, norm, precision):
-    # As in the bottleneck of UNesT, of which TensorRT 8.6 built an engine that was off.
+    # As in the bottleneck of UNesT, whose engines by TensorRT 8.6 are off, written out or not.
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
     convolution = torch.nn.Conv3d(16, 64, 3, stride=2, padding=1)

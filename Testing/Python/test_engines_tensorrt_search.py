@@ -162,6 +162,16 @@ def test_what_is_built_wrongly_is_not_taken():
     assert {way.note for way in plan.tried[1:]} == {"it differs by 40%"}
 
 
+def test_memory_that_does_not_suffice_for_any_is_told_as_such():
+    lacking = (f"{gigabytes} GB are missing" for gigabytes in range(1, 99))
+
+    def build(*_: object) -> CheckedBuild:
+        raise MemoryError(next(lacking))
+
+    with pytest.raises(MemoryError, match=r"^1 GB are missing$"):
+        fastest(build)
+
+
 def test_if_nothing_can_be_built_for_several_reasons_all_are_told():
     def build(graph: onnx.ModelProto, *_: object) -> CheckedBuild:
         raise RuntimeError("no kernel" if in_int8(graph) else "it cannot read the graph")

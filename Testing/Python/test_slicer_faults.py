@@ -46,6 +46,13 @@ def _calibrating(background: Any, data: Path, output: Path) -> Any:  # noqa: F81
     return job
 
 
+def _behind_it(background: Any) -> Any:
+    """Start a job that waits for the one that runs."""
+    queued = background.run(job_of(background.client, "release"))
+    until(lambda: queued.stage == "Waiting for other work")
+    return queued
+
+
 # The worker ends
 
 
@@ -58,8 +65,7 @@ def test_the_worker_is_killed_in_the_middle(
 ) -> None:
     background = request.getfixturevalue(started_by)
     job = _calibrating(background, data, tmp_path / "int8")
-    queued = background.run(job_of(background.client, "release"))
-    until(lambda: queued.stage == "Waiting for other work")
+    queued = _behind_it(background)
     os.kill(background.client.pid, signal.SIGKILL)
     error = failure_of(job, "worker.killed", 2)
     assert "memory" in error.why
@@ -166,8 +172,7 @@ def test_a_worker_that_hangs_is_noticed_and_can_be_cancelled(
 
     monkeypatch.setattr(workerClient, "STALL_SECONDS", 3)
     job = _calibrating(launcher, data, tmp_path / "int8")
-    queued = launcher.run(job_of(launcher.client, "release"))
-    until(lambda: queued.stage == "Waiting for other work")
+    queued = _behind_it(launcher)
     hung = workers()
     os.kill(launcher.client.pid, signal.SIGSTOP)
     until(lambda: job.isStalled, 8)
@@ -196,8 +201,7 @@ def test_what_a_worker_says_while_it_is_killed_is_not_heard(
     from MedPTQSlicerLib import childProcess
 
     job = _calibrating(launcher, data, tmp_path / "int8")
-    queued = launcher.run(job_of(launcher.client, "release"))
-    until(lambda: queued.stage == "Waiting for other work")
+    queued = _behind_it(launcher)
     worker, really = launcher.client.pid, childProcess.killTree
     os.kill(worker, signal.SIGSTOP)
 

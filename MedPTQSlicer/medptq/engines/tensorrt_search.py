@@ -114,7 +114,9 @@ def build_fastest(
             failed.append(Tried(name, None, None, note, candidate.form))
             failures.append(error)
     if not ways:
-        if len({tried.note for tried in failed}) < 2:
+        if len({tried.note for tried in failed}) == 1 or all(
+            isinstance(failure, MemoryError) for failure in failures
+        ):
             raise failures[0]
         told = (f"{tried.placement} in INT8, {tried.form}: {tried.note}" for tried in failed)
         raise cannot_build("; ".join(told))
