@@ -92,6 +92,7 @@ def run(tmp_path, monkeypatch):
             "limit": 60.0,
             "total": 100.0,
             "resume": False,
+            "compile": False,
             "timings": None,
             "prepare": 4,
             "builds": 1,
@@ -190,6 +191,18 @@ def test_it_goes_on_where_it_was_stopped(run, tmp_path, monkeypatch):
     # What had failed is tried again.
     run("a", resume=True)
     assert steps(tmp_path) == ["a build", "a built", "a measure"]
+
+
+def test_what_is_compiled_is_timed_by_a_later_run_that_keeps_the_versions_of_before(run, tmp_path):
+    run("a", steps=("pytorch",))
+    path = next(tmp_path.glob("gpu-*.json"))
+    before = written(tmp_path)
+    before = {**before, "machine": "another", "versions": {**before["versions"], "engine": "8.6"}}
+    path.write_text(json.dumps(before), encoding="utf-8")
+    report = run("a", steps=("pytorch",), resume=True, compile=True)
+    assert steps(tmp_path) == ["a pytorch"]
+    assert report["versions"]["engine"] == "8.6"
+    assert report["machine"].startswith("another; ")
 
 
 def test_when_the_time_is_up_what_was_not_run_is_told(run, tmp_path):

@@ -23,6 +23,7 @@ from gpu_prepare import network, patch, tell, words
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
 
+COMPILED = "PyTorch AMP, torch.compile"
 RUNS, LEAST_RUNS = 50, 10
 _SECONDS = 1.5
 """Fewer runs than ``RUNS`` are timed, but not fewer than ``LEAST_RUNS``, if all take longer."""
@@ -65,7 +66,7 @@ class Measuring:
             ("PyTorch AMP", True, True, False),
         ]
         if self.options.compile:
-            ways.append(("PyTorch AMP, torch.compile", True, True, True))
+            ways.append((COMPILED, True, True, True))
         with torch.inference_mode():
             reference = _exactly(module, batch)
         for count in self.options.batches:

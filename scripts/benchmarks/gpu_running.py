@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_build import ROWS
+from gpu_network import COMPILED
 from gpu_table import table
 from publishing import RESULTS, circumstances, write
 
@@ -94,7 +95,7 @@ class Run:
         return facts
 
     def _take_up(self, path: Path) -> None:
-        """Keep the rows of an earlier run, and the command that it was."""
+        """Keep the rows of an earlier run, and what it says of itself."""
         if not path.exists():
             return
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -108,8 +109,11 @@ class Run:
                 if name in self._options.networks
             }
         )
-        if known["command"] != self._report["command"]:
-            self._report["command"] = f"{known['command']}; {self._report['command']}"
+        # A later run may be another Python's, without what an earlier one had.
+        self._report["versions"] = {**known["versions"], **self._report["versions"]}
+        for key in ("command", "machine"):
+            if known[key] != self._report[key]:
+                self._report[key] = f"{known[key]}; {self._report[key]}"
 
     def _prepare(self, name: str) -> None:
         """Export and quantize a network, unless that has been done.
@@ -151,6 +155,8 @@ class Run:
         found = {(row["way"], row["batch"]) for row in self._report["networks"][name]["ways"]}
         ways = _ROWS.get(step, ())
         wanted = {(way, count) for way in ways for count in self._options.batches}
+        if step == "pytorch" and self._options.compile:
+            wanted.add((COMPILED, self._options.batches[0]))
         return bool(wanted) and wanted <= found
 
     def _ready(self, name: str, step: str) -> bool:
