@@ -86,6 +86,22 @@ def test_further_batches_are_built_in_the_likely_fastest(build, int8, again):
     ]
 
 
+def test_where_nothing_agrees_at_the_first_batch_the_next_is_built_in_all(build):
+    class OfOneWrong(Builder):
+        def __call__(self, *arguments, **options):
+            build = super().__call__(*arguments, **options)
+            precisions = [precision for precision, _, _ in self.built]
+            is_wrong = precisions[-1] == "fp16" and precisions.count("fp16") <= len(FORMS)
+            return replace(build, error=0.05) if is_wrong else build
+
+    found = build(OfOneWrong(), 1, 4)
+    agreeing = {(record["batch"], record["way"]) for record in found if "refused" not in record}
+    assert agreeing == {
+        (1, "TensorRT FP32"),
+        *((4, way) for way in ("TensorRT FP32", "TensorRT FP16", "TensorRT INT8")),
+    }
+
+
 def test_what_was_built_or_measured_is_not_built_again(build, tmp_path):
     before = build(Builder())
     builder = Builder()
@@ -103,8 +119,9 @@ def test_what_was_built_or_measured_is_not_built_again(build, tmp_path):
 def test_what_failed_is_tried_again_but_not_at_once(build):
     failing = Builder(fp16=float("inf"))
     build(failing)
-    assert [form for precision, form, _ in failing.built if precision == "fp16"][:2] == [*FORMS]
-    assert [precision for precision, _, _ in failing.built[3:]].count("fp16") == 2  # for INT8
+    assert [(precision, form) for precision, form, _ in failing.built] == [
+        *(("fp32", "written out"), *(("fp16", form) for form in FORMS)),
+    ]
     builder = Builder()
     found = build(builder)
     assert builder.built[0][0] == "fp16"
@@ -187,4 +204,4 @@ def test_a_row_that_is_known_is_not_measured_again(build, tmp_path, monkeypatch)
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
     measuring = gpu_network.Measuring("net", tmp_path, argparse.Namespace())
     measuring.measure()
-    assert [row.get("failed") for row in measuring.rows] == [None, *["RuntimeError: no kernel"] * 3]
+    assert [row.get("failed") for row in measuring.rows] == [None, *["RuntimeError: no kernel"] * 2]

@@ -83,7 +83,8 @@ class Building:
         """Build FP32, FP16, and INT8, at last FP16 in the other forms of the normalizations.
 
         FP16 and INT8 are built in the first form that FP16 can be built in, the likely fastest; at
-        further batches INT8 only if it was the fastest at the first: each is as much work again.
+        further batches INT8 only if it was the fastest at the first, or nothing could be built
+        there: each is as much work again.
 
         Args:
             counts: The batches.
@@ -91,12 +92,13 @@ class Building:
         first, *more = counts
         forms = self._forms("fp16", first)
         self._build("fp32", first, self._forms("fp32", first)[:1], 0)
-        likely = self._first_in_fp16(first, forms) or forms
-        self._build("int8", first, likely, 0)
+        at_first = self._first_in_fp16(first, forms)
+        if at_first:
+            self._build("int8", first, at_first, 0)
         for count in more:
             self._build("fp32", count, self._forms("fp32", count)[:1], 0)
-            self._build("fp16", count, likely[:1], 0)
-            if self._is_int8_fastest(first):
+            likely = self._first_in_fp16(count, at_first or forms)
+            if likely and (not at_first or self._is_int8_fastest(first)):
                 self._build("int8", count, likely, 0)
         for place, form in enumerate(forms):
             self._build("fp16", first, [form], place)

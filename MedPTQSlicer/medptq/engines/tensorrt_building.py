@@ -63,7 +63,6 @@ def _build(
 ) -> bytes:
     trt = import_tensorrt()
     logger = log(trt)
-    logger.errors.clear()
     builder = _builder(trt)
     network = builder.create_network(_creation_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -83,6 +82,8 @@ def _build(
     timings_file = timing_cache_file(trt.__version__, gpu())
     timings = config.create_timing_cache(read_timings(timings_file))
     config.set_timing_cache(timings, False)
+    # 8.6 cannot read one part of the timings that it wrote itself, and says so. It builds without.
+    logger.errors.clear()
     monitor = _monitor(trt)(reporter) if hasattr(trt, "IProgressMonitor") else None
     if monitor is not None:
         config.progress_monitor = monitor

@@ -13,6 +13,7 @@ from medptq.engines.check_images import check_images
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_agreement import WORST_ERROR, worst_error
 from medptq.engines.tensorrt_building import FASTEST_KERNELS, build_plan
+from medptq.engines.tensorrt_depthwise import in_groups
 from medptq.engines.tensorrt_detours import without_detours
 from medptq.engines.tensorrt_graph import in_half_precision
 from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_strongly_typed
@@ -108,7 +109,9 @@ def build_and_measure(
         MemoryError: The GPU's memory does not suffice.
     """
     written = without_detours(in_form(graph, form))
-    if precision != "fp32" and is_strongly_typed(import_tensorrt()):
+    if not is_strongly_typed(import_tensorrt()):
+        written = in_groups(written)
+    elif precision != "fp32":
         written = in_half_precision(written)
     engine = build_plan(serialized(written), precision, reporter, level)
     session = TensorRTSession(Plan(engine, ()))
