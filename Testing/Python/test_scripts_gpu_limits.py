@@ -7,7 +7,10 @@ import onnx
 import pytest
 import torch
 
+from medptq.engines.tensorrt_graph import with_input_shape
+from medptq.models.architectures.building import build_network
 from quantization_helpers import export
+from small_networks import SMALL
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "benchmarks"))
 
@@ -25,6 +28,16 @@ def test_the_work_of_each_layer_is_counted(tmp_path):
     voxels = 8**3
     assert first == (2 * voxels * 4 * 27, voxels * (1 + 4) + 4 * 27)
     assert second == (2 * voxels * 4 * 2 * 8, voxels * 4 + 8 * voxels * 2 + 4 * 2 * 8)
+
+
+def test_layers_whose_shapes_only_a_run_tells_are_counted(tmp_path):
+    options, patch = SMALL["swinunetr-t"]
+    shape = (1, 1, *patch)
+    export(build_network("swinunetr-t", **options), shape, tmp_path / "net.onnx")
+    graph = with_input_shape(onnx.load(tmp_path / "net.onnx"), shape)
+    kinds = [node.op_type for node in graph.graph.node]
+    count = sum(map(kinds.count, ("Conv", "ConvTranspose", "Gemm", "MatMul")))
+    assert len(work_of(graph)) == count > 30
 
 
 def test_a_layer_takes_as_long_as_the_slower_of_computing_and_moving():

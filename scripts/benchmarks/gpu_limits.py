@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 
 _SIZE = 8192  # edge of the matrices that the peaks are measured with
+Shape: TypeAlias = tuple[int, ...]
+
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -59,24 +61,32 @@ def work_of(model: onnx.ModelProto) -> list[tuple[float, float]]:
 
     Everything between them is taken to cost nothing, as if it were fused into them.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
-    shapes |= {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
+    import torch
+
+    from medptq.graph.executor import GraphExecutor
+
+    graph = model.graph
+    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    linear = [node for node in graph.node if node.op_type in _LINEAR]
+    # The network is run to tell: the shapes of some values follow from others' values alone.
+    executor = GraphExecutor(model)
+    [image] = [value for value in graph.input if value.name == executor.input_name]
+    size = [max(dim.dim_value, 1) for dim in image.type.tensor_type.shape.dim]
+    names = {name for node in linear for name in (*node.input[:2], node.output[0])} - {*shapes}
+    with torch.inference_mode():
+        executor.run(
+            torch.zeros(size),
+            lambda name, value: shapes.update({name: tuple(value.shape)}),
+            names,
+        )
     found = []
-    for node in inferred.node:
-        if node.op_type not in _LINEAR:
-            continue
-        first, second, result = (shapes.get(name, []) for name in (*node.input[:2], node.output[0]))
-        if not (first and second and result and all((*first, *second, *result))):
-            continue
+    for node in linear:
+        first, second, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         found.append((2.0 * _products(node, first, second, result), _values(first, second, result)))
     return found
 
 
-def _products(node: onnx.NodeProto, first: list[int], second: list[int], result: list[int]) -> int:
+def _products(node: onnx.NodeProto, first: Shape, second: Shape, result: Shape) -> int:
     if node.op_type == "Conv":  # weight [out, in / groups, ...]: so many for each value
         return math.prod(result) * math.prod(second[1:])
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, ...]
@@ -84,7 +94,7 @@ def _products(node: onnx.NodeProto, first: list[int], second: list[int], result:
     return math.prod(result) * first[-1]
 
 
-def _values(*shapes: list[int]) -> float:
+def _values(*shapes: Shape) -> float:
     return float(sum(math.prod(shape) for shape in shapes))
 
 
