@@ -1,10 +1,9 @@
 """Reshapes and transpositions that undo each other, written as one Reshape for TensorRT.
 
 Nested transformers put blocks of tokens together into a volume, of which the next layer takes the
-tokens again. TensorRT compiles all of it as one kernel with what lies around. In the engines of
-UNesT that 8.6 builds, which are wrong in every precision alike, the kernel of the last level has
-such a detour before its last normalization, and no other kernel has; whether it is the cause, only
-a GPU can tell.
+tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. Its engines of
+UNesT, where this was first seen, agree with the network for four patches at a time. For one they
+do not, with or without these detours.
 """
 
 from __future__ import annotations
