@@ -237,6 +237,23 @@ def test_a_nested_transformer_is_right(tmp_path, monkeypatch, precision):
 
 
 @on_gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_depthwise_convolutions_are_right(tmp_path, monkeypatch, precision):
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(1, 64, 3, padding=1),
+        torch.nn.Conv3d(64, 64, 3, padding=1, groups=64),
+        torch.nn.ReLU(),
+        torch.nn.Conv3d(64, 2, 1),
+    )
+    shape = (1, 1, 16, 16, 16)
+    export(network.eval(), shape, tmp_path / "net.onnx")
+    request = BuildRequest(tmp_path / "net.onnx", precision, shape)
+    TensorRTEngine().build(request, tmp_path / "built", Reporter())
+
+
+@on_gpu
 def test_the_form_of_normalization_is_chosen_by_its_time(tmp_path, monkeypatch, overflowing):
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
     onnx.save(overflowing, tmp_path / "net.onnx")
