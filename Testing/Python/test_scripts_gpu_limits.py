@@ -40,6 +40,17 @@ def test_layers_whose_shapes_only_a_run_tells_are_counted(tmp_path):
     assert len(work_of(graph)) == count > 30
 
 
+def test_what_follows_from_constants_alone_is_no_work(tmp_path):
+    options, patch = SMALL["vista3d"]  # classes are embedded by products of weights
+    shape = (1, 1, *patch)
+    export(build_network("vista3d", **options), shape, tmp_path / "net.onnx")
+    graph = with_input_shape(onnx.load(tmp_path / "net.onnx"), shape)
+    kinds = [node.op_type for node in graph.graph.node]
+    assert (
+        0 < len(work_of(graph)) < sum(map(kinds.count, ("Conv", "ConvTranspose", "Gemm", "MatMul")))
+    )
+
+
 def test_a_layer_takes_as_long_as_the_slower_of_computing_and_moving():
     peak = {"fp16_per_second": 1e6, "int8_per_second": 2e6, "bytes_per_second": 1e3}
     computes, moves = (5000.0, 1.0), (1.0, 10.0)

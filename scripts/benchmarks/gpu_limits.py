@@ -65,11 +65,13 @@ def work_of(model: onnx.ModelProto) -> list[tuple[float, float]]:
 
     from medptq.graph.executor import GraphExecutor
 
-    graph = model.graph
-    shapes: dict[str, Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    linear = [node for node in graph.node if node.op_type in _LINEAR]
     # The network is run to tell: the shapes of some values follow from others' values alone.
     executor = GraphExecutor(model)
+    shapes: dict[str, Shape] = {
+        name: tuple(constant.shape) for name, constant in executor.constants.items()
+    }
+    graph = model.graph
+    linear = [node for node in graph.node if node.op_type in _LINEAR]
     [image] = [value for value in graph.input if value.name == executor.input_name]
     size = [max(dim.dim_value, 1) for dim in image.type.tensor_type.shape.dim]
     names = {name for node in linear for name in (*node.input[:2], node.output[0])} - {*shapes}
@@ -81,6 +83,8 @@ def work_of(model: onnx.ModelProto) -> list[tuple[float, float]]:
         )
     found = []
     for node in linear:
+        if node.output[0] not in names or node.output[0] not in shapes:
+            continue  # it follows from constants alone
         first, second, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         found.append((2.0 * _products(node, first, second, result), _values(first, second, result)))
     return found
