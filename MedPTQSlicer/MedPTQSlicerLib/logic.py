@@ -185,7 +185,7 @@ class MedPTQLogic:
         Args:
             volumeNode: The volume. If it leaves the scene meanwhile, the job stops.
             modelId: The model's id, or the path of a network.
-            precision: ``"best"`` for the fastest that agrees with FP32 on this machine, ``"int8"``,
+            precision: ``"best"`` for the fastest here, INT8 only where it agrees with FP32, ``"int8"``,
                 ``"fp32"``, or ``"both"`` for a segmentation each.
             segmentationNode: Filled instead of a new one, where there is one result; what was in
                 it is replaced.

@@ -17,6 +17,7 @@ from medptq.evaluate.comparing import compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
 from medptq.inference.build_samples import samples_of
 from medptq.inference.choosing import Candidate, choose
+from medptq.inference.inputs_kept import require_no_scan, without_results
 from medptq.inference.locating import locator
 from medptq.inference.networks import Network, model_of, plain_model
 from medptq.inference.scan_by_scan import SegmentedScan, label_map_files, segment_sources
@@ -129,10 +130,12 @@ def segment(
             for the network with the INT8 twin that the library holds of it.
         scan: A file, a DICOM series' folder, or a folder of scans.
         output: Where to write label maps: a file for one scan (its suffix names the format), a
-            folder for several; nothing is written by default.
+            folder for several, in which no scan is looked for if it lies within theirs; nothing
+            is written by default.
         engine: ``"openvino"``, ``"pytorch"``, or ``"auto"`` for the fastest here.
-        precision: What to run at; by default the fastest here that agrees with FP32.
-        overwrite: Replace label maps that are there.
+        precision: What to run at; by default the fastest here, and INT8 only where calibration
+            found it to agree with FP32.
+        overwrite: Replace label maps that are there; never a scan.
         pool: Sessions that are kept for the next call; none are by default.
         reporter: Told of progress; may cancel. Where a GPU's memory does not suffice and the
             engine is ``"auto"``, the CPU goes on, with a warning.
@@ -155,10 +158,13 @@ def segment(
     if isinstance(network, (str, Path)):
         network = load_with_twin(network, reporter, needs_int8=precision == "int8")
     found = find_with_slices(Path(scan), reporter)
+    if output is not None:
+        found = without_results(found, Path(scan), Path(output))
     sources = [source for source, _ in found]
     if len(found) == 1:  # before the network is built and timed, which may take minutes
         read_header(*found[0], model_of(network).channels)
     targets = label_map_files(Path(scan), sources, None if output is None else Path(output))
+    require_no_scan(targets, sources)
     for target in targets:
         if target is not None:
             require_free(target, overwrite=overwrite)

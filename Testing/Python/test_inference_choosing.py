@@ -65,10 +65,11 @@ def twin(tmp_path) -> QuantizedModel:
     return quantize_model(model, patches, tmp_path / "twin", recipe=recipe)
 
 
-def with_agreement(twin: QuantizedModel, share: float) -> QuantizedModel:
+def with_agreement(twin: QuantizedModel, share: float, least: float) -> QuantizedModel:
     path = twin.folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["agreement_with_fp32"]["voxels_equal"] = share
+    manifest["agreement_with_fp32"]["least_alike"] = {"name": "Lesion", "dice": least}
     path.write_text(json.dumps(manifest), encoding="utf-8")
     return load_quantized_model(twin.folder)
 
@@ -98,14 +99,23 @@ def test_tensorrt_in_fp32_is_only_built_if_it_is_asked_for(twin):
     assert choose(twin, {"tensorrt": tensorrt}, "fp32", Reporter()).precision == "fp32"
 
 
-@pytest.mark.parametrize(("share", "precision"), [(0.999, "int8"), (0.95, "fp32")])
-def test_int8_is_taken_if_it_agrees(twin, share, precision):
+@pytest.mark.parametrize(
+    ("share", "least", "precision", "why"),
+    [
+        (0.999, 0.95, "int8", ""),
+        (0.95, 0.95, "fp32", "only 95.0% of the voxels"),
+        (0.9999, 0.0, "fp32", "Lesion had a Dice of only 0.000"),  # of few voxels
+    ],
+)
+def test_int8_is_taken_if_it_agrees(twin, share, least, precision, why):
     warnings: list[str] = []
     engines = {"one": Timed("one", 0.0, ("int8",)), "two": Timed("two", 0.5, ("fp32",))}
     reporter = Reporter(on_warning=warnings.append)
-    twin = with_agreement(twin, share)
+    twin = with_agreement(twin, share, least)
     assert choose(twin, engines, None, reporter).precision == precision
-    assert ["INT8 was left out" in warning for warning in warnings] == [True] * (share < 0.99)
+    assert [f"INT8 was left out: at calibration {why}" in each for each in warnings] == (
+        [True] if why else []
+    )
     assert choose(twin, engines, "int8", reporter).precision == "int8"
 
 

@@ -186,7 +186,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--precision",
         choices=("best", "int8", "fp16", "bf16", "fp32"),
         default="best",
-        help="what it runs at (default: the fastest here that agrees with FP32)",
+        help="what it runs at (default: the fastest here; INT8 only where calibration found it to "
+        "agree with FP32)",
     )
 
     compare = commands.add_parser(

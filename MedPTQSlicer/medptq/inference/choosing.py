@@ -26,6 +26,9 @@ from medptq.quantization.quantized_model import QuantizedModel
 MIN_VOXELS_EQUAL = 0.99
 """INT8 is only chosen if calibration found at least this share of voxels labelled as in FP32."""
 
+MIN_STRUCTURE_DICE = 0.9
+"""And only if each structure's Dice with FP32 was at least this: small ones are few voxels."""
+
 _RUNS = 3
 _HOPELESS = 4.0
 """How many times slower than another way a first run must be for no more runs to be spent on it."""
@@ -122,14 +125,28 @@ def _is_offered(
         if asked == "int8":
             graph_of(network, "int8")  # raises, saying what to do
         return False
-    agreed = float(network.manifest["agreement_with_fp32"]["voxels_equal"])
-    if asked is None and agreed < MIN_VOXELS_EQUAL:
-        reporter.warn(
-            f"INT8 was left out: at calibration only {agreed:.1%} of the voxels were labelled as "
-            f"in FP32 ({MIN_VOXELS_EQUAL:.0%} are asked). Ask for it with --precision int8."
-        )
+    disagreement = _disagreement(network)
+    if asked is None and disagreement:
+        reporter.warn(f"INT8 was left out: {disagreement}. Ask for it with --precision int8.")
         return False
     return True
+
+
+def _disagreement(network: QuantizedModel) -> str:
+    """Return what calibration found INT8 to do otherwise than FP32; ``""`` if it agrees."""
+    agreement = network.manifest["agreement_with_fp32"]
+    equal, least = float(agreement["voxels_equal"]), agreement.get("least_alike")
+    if equal < MIN_VOXELS_EQUAL:
+        return (
+            f"at calibration only {equal:.1%} of the voxels were labelled as in FP32 "
+            f"({MIN_VOXELS_EQUAL:.0%} are asked)"
+        )
+    if least and float(least["dice"]) < MIN_STRUCTURE_DICE:
+        return (
+            f"at calibration {least['name']} had a Dice of only {float(least['dice']):.3f} with "
+            f"FP32 ({MIN_STRUCTURE_DICE:g} is asked)"
+        )
+    return ""
 
 
 def _time(
