@@ -50,7 +50,7 @@ class MedPTQSlicer(ScriptedLoadableModule):
         parent.contributors = ["The MedPTQSlicer developers"]
         parent.helpText = _HELP
         parent.acknowledgementText = _ACKNOWLEDGEMENT
-        slicer.app.connect("startupCompleted()", _registerSampleData)
+        slicer.app.connect("startupCompleted()", _onStarted)
 
 
 class MedPTQSlicerWidget(ScriptedLoadableModuleWidget):
@@ -116,6 +116,22 @@ class MedPTQSlicerTest(ScriptedLoadableModuleTest):
                 raise
             self.skipTest(str(error))
         self.assertIn("deepbet", [model.id for model in models])
+
+
+def _onStarted() -> None:
+    _registerSampleData()
+    slicer.mrmlScene.AddObserver(slicer.vtkMRMLScene.EndImportEvent, _onLoaded)
+    _onLoaded()  # a scene that Slicer was started with
+
+
+def _onLoaded(*_: object) -> None:
+    """Show what a scene hides that was saved while a comparison was shown; no panel is needed."""
+    try:
+        from MedPTQSlicerLib import compareSegmentations
+
+        compareSegmentations.restoreLoaded(slicer.mrmlScene)
+    except Exception:  # nor must it keep a scene from being loaded
+        logging.exception("MedPTQ: what a comparison has hidden was not shown again")
 
 
 def _registerSampleData() -> None:

@@ -35,6 +35,10 @@ _CHANGED = (
 )
 
 
+_hidden: list[vtkMRMLSegmentationDisplayNode] = []
+"""What :func:`hideAll` has hidden in this process, until :func:`restore`."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How a segmentation is drawn.
@@ -76,6 +80,8 @@ def hideAll(scene: vtkMRMLScene) -> None:
         if displayNode.GetAttribute(_BEFORE) is None:
             displayNode.SetAttribute(_BEFORE, _stateOf(displayNode))
         displayNode.SetVisibility(False)
+        if displayNode not in _hidden:
+            _hidden.append(displayNode)
 
 
 def draw(
@@ -108,6 +114,7 @@ def restore(scene: vtkMRMLScene) -> None:
 
     It does so in a scene too that was saved while a comparison was shown.
     """
+    _hidden.clear()
     for node in _nodes(scene, "vtkMRMLSegmentationNode"):
         if node.GetAttribute(_OURS) is not None:
             displayNode = node.GetDisplayNode()
@@ -120,6 +127,12 @@ def restore(scene: vtkMRMLScene) -> None:
         if before is not None:
             displayNode.RemoveAttribute(_BEFORE)
             _setState(displayNode, before)
+
+
+def restoreLoaded(scene: vtkMRMLScene) -> None:
+    """Do as :func:`restore` in a scene that was loaded, unless a comparison is shown in it now."""
+    if not any(displayNode.GetScene() is scene for displayNode in _hidden):
+        restore(scene)
 
 
 def _stateOf(displayNode: vtkMRMLSegmentationDisplayNode) -> str:

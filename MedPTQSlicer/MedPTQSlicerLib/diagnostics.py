@@ -15,9 +15,10 @@ from MedPTQSlicerLib.computerCheck import ComputerReport
 from MedPTQSlicerLib.requirements import loadRequirements
 
 _MOST_LINES = 40
-_REST = r"[^\"'<>|*?\n:;,()\[\]]*"
-_PATH = re.compile(rf"(?<!\w)(?:[A-Za-z]:[\\/]|/|\\\\)(?=\S){_REST}[\\/]{_REST}")
-_SCAN = re.compile(r"\S+\.(?:nii|nrrd|nhdr|mha|mhd|dcm|img|hdr|gz)\b\S*", re.IGNORECASE)
+_SCAN = re.compile(r"\.(?:nii|nrrd|nhdr|mha|mhd|dcm|img|hdr|gz)\b", re.IGNORECASE)
+_NO_PATH = re.compile(r"\b(?:and/or|cpu/gpu|[in]/[oa]|\w{1,3}/s|\d+/\d+)\b", re.IGNORECASE)
+_KIND = re.compile(r"^\s*[\w.]*(?:Error|Exception|Warning)(?=:)")
+_HIDDEN = "<a line that names a file>"
 
 
 def detailLines(report: ComputerReport) -> Iterator[str]:
@@ -88,17 +89,23 @@ def diagnosticsText(
 
 
 def withoutPaths(line: str, roots: Sequence[str]) -> str:
-    """Return a line without the paths and scans in it; those of programs stay.
+    """Return a line, or what is left of one that names a file or folder other than programs'.
+
+    Where a path ends cannot be told: names of patients hold spaces, commas and brackets. So nothing
+    is kept of such a line but the kind of error that it begins with.
 
     Args:
         line: What a library has printed; it may name a patient's file.
         roots: The folders of programs.
     """
-
-    def shown(match: re.Match[str]) -> str:
-        return match[0] if any(match[0].startswith(root) for root in roots) else "<a path>"
-
-    return _SCAN.sub("<a scan>", _PATH.sub(shown, line))
+    rest = line
+    for root in roots:
+        rest = re.sub(rf"{re.escape(root)}(?:[\\/][^\s\"'<>|:;,]*|(?![\w.-]))", "", rest)
+    rest = _NO_PATH.sub("", rest)
+    if not (_SCAN.search(rest) or "/" in rest or "\\" in rest):
+        return line
+    kind = _KIND.match(line)
+    return f"{kind[0]}: {_HIDDEN}" if kind else _HIDDEN
 
 
 def _packageLines(facts: Facts) -> Iterator[str]:

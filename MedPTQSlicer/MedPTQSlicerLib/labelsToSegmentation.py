@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def updateSegmentation(
 
     Raises:
         ScanError: ``changed`` - the volume does not have the label map's voxels, or no longer.
-        OutputError: ``segmentation`` - Slicer could not import the label map.
+        OutputError: ``segmentation`` - Slicer could not import the label map; the segmentation is
+            as it was.
     """
     import slicer
 
@@ -98,8 +100,8 @@ def updateSegmentation(
             + ", and the segmentation {} x {} x {}".format(*labelMap.shape[::-1]),
             todo="Segment it again",
         )
-    found = _valuesIn(labelMap)
-    with slicer.util.NodeModify(segmentationNode):
+    with slicer.util.NodeModify(segmentationNode), _unlessItFails(segmentationNode):
+        found = _valuesIn(labelMap)
         # Both are moved under the volume's transform at the end; until then neither has one.
         segmentationNode.SetAndObserveTransformNodeID(None)
         segmentation = segmentationNode.GetSegmentation()
@@ -107,17 +109,35 @@ def updateSegmentation(
         segmentationNode.SetSourceRepresentationToBinaryLabelmap()
         for label in (*labels, *_unnamed(found, labels)):
             _addSegment(segmentationNode, label, algorithm)
-        imported = not found or _import(segmentationNode, labelMap, found, volumeNode)
+        if found and not _import(segmentationNode, labelMap, found, volumeNode):
+            raise OutputError(
+                "segmentation",
+                f"The segmentation of {volumeNode.GetName()} was not loaded",
+                why="Slicer could not import the label map",
+                todo="Look into Slicer's error log, and free some memory",
+            )
         segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    if not imported:
-        raise OutputError(
-            "segmentation",
-            f"The segmentation of {volumeNode.GetName()} was not loaded",
-            why="Slicer could not import the label map",
-            todo="Look into Slicer's error log, and free some memory",
-        )
     _placeInStudy(segmentationNode, volumeNode)
+
+
+@contextlib.contextmanager
+def _unlessItFails(segmentationNode: vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Bring back what was in a segmentation if a block fails: it may be a person's own work."""
+    import slicer
+
+    segmentation, transformId = (
+        segmentationNode.GetSegmentation(),
+        segmentationNode.GetTransformNodeID(),
+    )
+    before = slicer.vtkSegmentation()
+    before.DeepCopy(segmentation)
+    try:
+        yield
+    except BaseException:
+        segmentation.DeepCopy(before)
+        segmentationNode.SetAndObserveTransformNodeID(transformId)
+        raise
 
 
 def segmentIdOf(value: int) -> str:

@@ -105,7 +105,9 @@ def test_a_scene_saved_meanwhile_is_mended_when_it_is_loaded(
     restored = scene.saved_and_restored(tmp_path)
     again = restored.named("vtkMRMLSegmentationNode", "INT8")
     assert _as_drawn(again)["Opacity2DFill"] == 0
-    compareSegmentations.restore(restored.scene)
+    compareSegmentations.restoreLoaded(scene.scene)  # it is shown in this one
+    assert _as_drawn(node)["Opacity2DFill"] == 0
+    compareSegmentations.restoreLoaded(restored.scene)
     assert _as_drawn(again) == before
     assert restored.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
 

@@ -15,6 +15,7 @@ from medptq.errors import OutputError, ScanError
 from medptq.models.segmentation_model import Coding, Label
 from medptq.scans.reading import read_scan
 from medptq.scans.writing import write_label_map
+from MedPTQSlicerLib import labelsToSegmentation
 from MedPTQSlicerLib.geometry import ijkToRas
 from MedPTQSlicerLib.labelMapFile import readLabelMapSteps
 from MedPTQSlicerLib.labelsToSegmentation import (
@@ -301,3 +302,33 @@ def test_it_survives_saving_and_restoring_the_scene(
     updateSegmentation(segmentation, expected[:, ::-1], LABELS, volume, ALGORITHM)
     array = restored.segment_array(segmentation, "Label_1", volume)
     np.testing.assert_array_equal(array != 0, expected[:, ::-1] == 1)
+
+
+def drawn(node: Any) -> dict[str, tuple[int, ...]]:
+    """Return the names of a segmentation's segments, and how large what they hold is."""
+    segmentation = node.GetSegmentation()
+    found = [segmentation.GetNthSegment(n) for n in range(segmentation.GetNumberOfSegments())]
+    return {
+        segment.GetName(): segment.GetRepresentation("Binary labelmap").GetDimensions()
+        for segment in found
+    }
+
+
+@pytest.mark.parametrize("error", [None, MemoryError()])
+def test_a_segmentation_that_cannot_be_replaced_is_as_it_was(scene, monkeypatch, error) -> None:
+    volume = scene.volume(label_map().astype(np.int16))
+    mine = addSegmentation("mine", label_map(), (Label(1, "Drawn by hand", (1, 2, 3)),), volume, "")
+    scene.under_transform(mine, tilted())
+    before, transform_id = drawn(mine), mine.GetTransformNodeID()
+    assert before["Drawn by hand"] > (0, 0, 0)
+
+    def failing(*_: object) -> bool:
+        if error is not None:
+            raise error
+        return False
+
+    monkeypatch.setattr(labelsToSegmentation, "_import", failing)
+    with pytest.raises(MemoryError if error else OutputError):
+        updateSegmentation(mine, label_map(), LABELS, volume, ALGORITHM)
+    assert drawn(mine) == before
+    assert mine.GetTransformNodeID() == transform_id
