@@ -28,6 +28,12 @@ def write_pair(folder: Path, name: str, seed: int, labels: tuple[int, int] = (1,
         sitk.WriteImage(written, str(folder / part / f"{name}.nii.gz"))
 
 
+def write_channels(path: Path) -> None:
+    """Make a scan one of two channels: itself, and its negative."""
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(sitk.JoinSeries([image, -image]), str(path))
+
+
 def write_data_set(folder: Path, **fields: Any) -> Path:
     """Write six pairs and their description; return the description's path."""
     names = [f"scan{number}" for number in range(6)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from medptq.engines.protocol import Availability, BuildRequest, Session
 from medptq.engines.pytorch import PyTorchEngine
 from medptq.errors import EngineError
 from medptq.inference.choosing import Candidate
+from medptq.inference.segmenting import segment_scan
 from medptq.progress import Reporter
 from tiny_network import write_network, write_scan
 
@@ -123,3 +125,45 @@ def test_where_a_gpu_is_full_the_cpu_goes_on(tmp_path, monkeypatch):
         with pytest.raises(EngineError) as error:
             medptq.segment(network, tmp_path / "scans", **more)
         assert error.value.code == "engine.memory"
+
+
+@pytest.mark.parametrize(("too_large", "found"), [({"1"}, ["0", "2"]), ({"0", "1", "2"}, None)])
+def test_a_scan_too_large_for_the_memory_does_not_end_the_others(
+    tmp_path, monkeypatch, too_large, found
+):
+    monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
+    network = write_network(tmp_path)
+    for seed in range(3):
+        write_scan(tmp_path / "scans" / f"{seed}.nrrd", seed=seed)
+    read: list[weakref.ref] = []
+
+    def short(model, session, scan, **more):
+        assert all(before() is None for before in read), "what failed keeps no memory"
+        read.append(weakref.ref(scan))
+        if scan.name in too_large:
+            with memory_as_error("Segmenting"):
+                raise MemoryError
+        return segment_scan(model, session, scan, **more)
+
+    monkeypatch.setattr("medptq.inference.scan_by_scan.segment_scan", short)
+    warnings: list[str] = []
+
+    def names(scan: str) -> list[str]:
+        reporter = Reporter(on_warning=warnings.append)
+        results = medptq.segment(
+            network, tmp_path / scan, engine="pytorch", precision="fp32", reporter=reporter
+        )
+        return [result.name for result in results]
+
+    if found is not None:
+        assert names("scans") == found
+    else:
+        with pytest.raises(EngineError) as error:
+            names("scans")
+        assert error.value.code == "engine.memory"
+    assert len(warnings) == len(too_large)
+    assert all("was left out: this machine has not enough free memory" in said for said in warnings)
+    warnings.clear()
+    with pytest.raises(EngineError):
+        names("scans/1.nrrd")
+    assert warnings == []

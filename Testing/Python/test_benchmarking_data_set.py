@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from labeled_scans import describe, write_data_set, write_pair
+from labeled_scans import describe, write_channels, write_data_set, write_pair
 from medptq.benchmarking.data_set import HeldPairs, read_data_set
 from medptq.errors import ScanError
 
@@ -102,14 +102,34 @@ def test_labels_on_another_grid_are_refused(tmp_path):
     assert caught.value.code == "scan.reference"
 
 
+def test_a_scan_without_the_structure_has_an_empty_label_map(tmp_path):
+    data = read_data_set(write_data_set(tmp_path))
+    path = str(tmp_path / "labels" / "scan3.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(path) * 0, path)
+    assert data.read("scan3").labels.max() == 0
+
+
 def test_pairs_are_read_once(tmp_path):
     data = read_data_set(write_data_set(tmp_path))
     pairs = HeldPairs(data, data.split["test"])
-    first = list(pairs)
+    first = list(pairs.with_channels(1))
     for name in data.split["test"]:
         (tmp_path / "images" / f"{name}.nii.gz").unlink()
-    assert [pair.scan.name for pair in pairs] == [pair.scan.name for pair in first]
+    again = list(pairs.with_channels(1))
+    assert [pair.scan.name for pair in again] == [pair.scan.name for pair in first]
     assert len(pairs) == 3
+
+
+def test_a_pair_is_held_for_networks_of_its_channels(tmp_path):
+    data = read_data_set(write_data_set(tmp_path))
+    write_channels(tmp_path / "images" / "scan4.nii.gz")
+    assert data.read("scan4", channels=2).scan.array.shape[0] == 2
+    pairs = HeldPairs(data, ["scan4"])
+    [pair] = pairs.with_channels(2)
+    assert next(pairs.with_channels(2)) is pair
+    with pytest.raises(ScanError) as caught:
+        list(pairs.with_channels(1))
+    assert caught.value.code == "scan.channels"
 
 
 @pytest.mark.parametrize(

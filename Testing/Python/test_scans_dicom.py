@@ -127,6 +127,17 @@ def test_several_series_in_one_folder_and_below_it(tmp_path):
     assert "1 DICOM file" in warnings[0]
 
 
+def test_a_series_in_several_folders_is_told(tmp_path):
+    write_series(tmp_path / "a", range(5))
+    write_series(tmp_path / "b", range(5, 9))
+    write_series(tmp_path / "c", range(5), series="1.2.3.5")
+    warnings: list[str] = []
+    found = find_scans(tmp_path, Reporter(on_warning=warnings.append))
+    assert [len(source.paths) for source in found] == [5, 4, 5]
+    assert len(warnings) == 1
+    assert f"2 folders, such as {tmp_path / 'a'} and {tmp_path / 'b'}" in warnings[0]
+
+
 def test_a_localizer_does_not_spoil_the_series_of_the_same_uid(tmp_path):
     write_series(tmp_path, range(5), prefix="a")
     write_series(tmp_path, [7], rotated(), prefix="b")

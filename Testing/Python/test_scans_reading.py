@@ -214,6 +214,15 @@ def test_constant_images_and_channels(tmp_path):
     assert caught.value.code == "scan.constant"
 
 
+def test_a_label_map_may_be_constant_but_no_number_must_be_missing(tmp_path):
+    path = save_nifti(tmp_path / "a.nii.gz", np.zeros(SHAPE_IJK))
+    assert not read_scan(path, may_be_constant=True).array.any()
+    path = save_nifti(tmp_path / "b.nii.gz", np.full(SHAPE_IJK, np.nan))
+    with pytest.raises(ScanError) as caught:
+        read_scan(path, may_be_constant=True)
+    assert caught.value.code == "scan.not-finite"
+
+
 def test_flat_images_are_refused(tmp_path):
     assert refusal(save_nifti(tmp_path / "a.nii.gz", voxels((8, 9)))) == "scan.2d"
     assert refusal(save_nifti(tmp_path / "b.nii.gz", voxels((8, 9, 1)))) == "scan.2d"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import slicer
@@ -43,6 +44,20 @@ class MedPTQModuleTest(slicer_testing.SlicerTestCase):
                 self.assertTrue(uri.startswith("https://"))
                 self.assertIn(checksum.removeprefix("SHA256:"), uri)
             self.assertTrue(Path(source.thumbnailFileName).is_file())
+
+    def test_a_scene_saved_amid_a_comparison_is_shown_again(self) -> None:
+        from MedPTQSlicerLib import compareSegmentations
+
+        letItWork(0.5)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        node.CreateDefaultDisplayNodes()
+        compareSegmentations.hideAll(slicer.mrmlScene)
+        with tempfile.TemporaryDirectory() as folder:
+            path = str(Path(folder) / "scene.mrb")
+            self.assertTrue(slicer.util.saveScene(path))
+            slicer.mrmlScene.Clear()
+            slicer.util.loadScene(path)
+        self.assertTrue(slicer.util.getNode("mine").GetDisplayNode().GetVisibility())
 
     def test_nothing_outside_of_the_worker_is_loaded(self) -> None:
         import sys

@@ -76,7 +76,7 @@ def benchmark(
     Raises:
         ScanError: The data set cannot be used.
         ModelError: A network cannot be used.
-        QuantizationError: A recipe is not known.
+        QuantizationError: A recipe is not known, the seed is below 0, or there are no patches.
         EngineError: Dask is not installed, or its scheduler does not answer.
         MedPTQError: No cell could be measured; it is the reason of the first.
         OutputError: The folder cannot be written, or holds no cell.

@@ -65,13 +65,17 @@ class DataSet:
         """Return the label map's file of a pair."""
         return self.folder / self.label.replace("{}", name)
 
-    def read(self, name: str) -> Pair:
+    def read(self, name: str, channels: int = 1) -> Pair:
         """Read a pair.
+
+        Args:
+            name: The pair's name.
+            channels: Channels that its scan must have.
 
         Raises:
             ScanError: It is not there, cannot be used, or has a label that is in no group.
         """
-        scan = read_scan(self.image_of(name))
+        scan = read_scan(self.image_of(name), channels)
         labels = read_reference(self.label_map_of(name), scan)
         if self.groups:
             values = self._new_values()
@@ -103,20 +107,25 @@ class HeldPairs:
     def __init__(self, data: DataSet, names: Sequence[str]) -> None:
         self._data = data
         self._names = names
-        self._held: dict[str, Pair] = {}
+        self._held: dict[tuple[str, int], Pair] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def __iter__(self) -> Iterator[Pair]:
+    def with_channels(self, channels: int) -> Iterator[Pair]:
+        """Yield the pairs, whose scans must have so many channels.
+
+        Raises:
+            ScanError: As :meth:`DataSet.read`.
+        """
         for name in self._names:
-            pair = self._held.get(name)
+            pair = self._held.get((name, channels))
             if pair is None:
-                pair = self._data.read(name)
+                pair = self._data.read(name, channels)
                 size = pair.scan.array.nbytes + pair.labels.nbytes
                 if self._bytes + size <= _MOST_HELD:
-                    self._held[name] = pair
+                    self._held[name, channels] = pair
                     self._bytes += size
             yield pair
 

@@ -131,7 +131,8 @@ class Bench:
 
     def _run(self, session: Session, stage: str, *, is_fp32: bool) -> list[ScanScores]:
         model, found, maps = self.subject.model, [], []
-        for number, pair in enumerate(self._reporter.track(self._pairs, stage)):
+        pairs = self._pairs.with_channels(model.channels)
+        for number, pair in enumerate(self._reporter.track(pairs, stage, len(self._pairs))):
             quiet = Reporter(cancelled=self._reporter.cancelled)
             labels = segment_scan(
                 model, session, pair.scan, locate=self._locate, reporter=quiet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from medptq.benchmarking.recipes import recipe_named
 from medptq.benchmarking.store import Cell, CellStore
 from medptq.benchmarking.subject import Plan, Subject, inputs_of, load_subject
 from medptq.engines.built import cpu_name
+from medptq.engines.memory import let_go_of_what_it_holds
 from medptq.errors import Cancelled, MedPTQError, ModelError
 from medptq.progress import Reporter
 
@@ -183,18 +183,10 @@ def run_here(
             except Cancelled:
                 raise
             except Exception as error:
-                _let_go_of_what_it_holds(error)
+                let_go_of_what_it_holds(error)
                 yield task, error
     finally:
         maker.close()
-
-
-def _let_go_of_what_it_holds(error: BaseException) -> None:
-    """Free what the frames of a traceback refer to, whole networks among it; its lines stay."""
-    cause: BaseException | None = error
-    while cause is not None:
-        traceback.clear_frames(cause.__traceback__)
-        cause = cause.__cause__ or cause.__context__
 
 
 def fill(

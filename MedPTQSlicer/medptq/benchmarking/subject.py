@@ -17,12 +17,14 @@ import medptq
 from medptq.artifacts import sha256_of
 from medptq.benchmarking.data_set import DataSet
 from medptq.benchmarking.recipes import BenchmarkRecipe
+from medptq.engines.cache import graph_digest
 from medptq.errors import ScanError
 from medptq.graph.loading import load_graph
 from medptq.inference.networks import plain_model
 from medptq.models.card import card_of
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
+from medptq.quantization.recipe import Recipe
 from medptq.scans.digest import digest_of
 from medptq.scans.sources import ScanSource
 
@@ -74,8 +76,10 @@ def plan_of(data: DataSet, limit: int | None, patches: int, seed: int) -> Plan:
         seed: Decides which scans of ``train`` they come from.
 
     Raises:
+        QuantizationError: The seed is below 0, or there are no patches.
         ScanError: Label maps are missing.
     """
+    Recipe(patches=patches, seed=seed)  # refuses what calibration would
     tested = tuple(data.split["test"][:limit])
     needed = [data.label_map_of(name) for name in tested]
     needed += [data.folder / data.groups] if data.groups else []
@@ -124,7 +128,12 @@ def load_subject(name_or_path: str, reporter: Reporter) -> Subject:
     path = Path(name_or_path).expanduser()
     # An exported graph names the exporter's version, the file that it was exported from does not.
     files = [path, path.with_suffix(".json")] if path.is_file() else [model.onnx]
-    parts = [sha256_of(file) for file in files if file.is_file()]
+    parts = [
+        # Whose weights may lie in other files.
+        graph_digest(file) if file.suffix.lower() == ".onnx" else sha256_of(file)
+        for file in files
+        if file.is_file()
+    ]
     graph = load_graph(model.onnx)
     return Subject(
         model=model,

@@ -83,7 +83,7 @@ def build_digest(engine: Engine, request: BuildRequest) -> str:
     key = json.dumps(
         [
             _FORMAT,
-            _graph_digest(request.onnx),
+            graph_digest(request.onnx),
             request.precision,
             request.input_shape,
             engine.name,
@@ -105,12 +105,16 @@ def _is_built_elsewhere(engine: Engine, request: BuildRequest) -> bool:
 
 
 def _built_for(engine: Engine, request: BuildRequest) -> BuiltFor:
-    graph = _graph_digest(request.onnx)
+    graph = graph_digest(request.onnx)
     return BuiltFor.here(graph, engine.name, request.precision, request.input_shape)
 
 
-def _graph_digest(path: Path) -> str:
-    """Return a SHA-256 over a network: the file, or the graph where other files hold its data."""
+def graph_digest(path: Path) -> str:
+    """Return a SHA-256 over a network: the file, or the graph where other files hold its data.
+
+    Raises:
+        ModelError: The file is no usable graph.
+    """
     try:
         digest = sha256_of(path)
         return digest if _is_whole(path, digest) else _content_digest(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 
 from medptq.errors import EngineError, MedPTQError
@@ -35,3 +36,11 @@ def memory_as_error(doing: str) -> Iterator[None]:
             todo="Close other programs, crop the scan to what matters, or use a machine with more"
             " memory",
         ) from error
+
+
+def let_go_of_what_it_holds(error: BaseException) -> None:
+    """Free what the frames of a traceback refer to, whole networks among it; its lines stay."""
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__

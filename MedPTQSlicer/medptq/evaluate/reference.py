@@ -17,7 +17,8 @@ def read_reference(path: Path, scan: Scan) -> LabelArray:
     Raises:
         ScanError: It cannot be read, lies elsewhere, or is no label map.
     """
-    reference = read_scan(path)
+    # A scan without the structure has an empty label map.
+    reference = read_scan(path, may_be_constant=True)
     close = np.allclose(reference.ijk_to_ras, scan.ijk_to_ras, atol=1e-3)
     if reference.shape != scan.shape or not close:
         raise ScanError(

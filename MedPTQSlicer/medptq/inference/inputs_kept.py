@@ -47,18 +47,23 @@ def require_no_scan(targets: Sequence[Path | None], sources: Sequence[ScanSource
     Raises:
         OutputError: ``is-scan`` - a target is one of the scans' files.
     """
-    scans = [path for source in sources for path in source.paths]
-    names = {path.resolve() for path in scans}
-    # By what they are, too: names may differ in case only, or be links.
-    files = {(stat.st_dev, stat.st_ino) for path in scans if (stat := path.stat()).st_ino}
+    # By what they are: names may differ in case only, or be links.
+    scans = {_identity(path) for source in sources for path in source.paths} - {None}
     for target in targets:
-        if target is None or not target.exists():
-            continue
-        stat = target.stat()
-        if target.resolve() in names or (stat.st_dev, stat.st_ino) in files:
+        if target is not None and _identity(target) in scans:
             raise OutputError(
                 "is-scan",
                 f"{target} was not written",
                 why="it is the scan that is to be segmented",
                 todo="Choose another folder or name",
             )
+
+
+def _identity(path: Path) -> tuple[int, int] | Path | None:
+    """Return what tells a file from all others, or None if there is none of that name."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # whether it can be written is told elsewhere
+        return None
+    # Some network drives do not number their files.
+    return (found.st_dev, found.st_ino) if found.st_ino else path.resolve()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from medptq.engines.memory import OUT_OF_MEMORY, memory_as_error
+from medptq.engines.memory import OUT_OF_MEMORY, let_go_of_what_it_holds, memory_as_error
 from medptq.engines.protocol import Engine, Precision, Session
 from medptq.errors import EngineError, MedPTQError, ModelError, OutputError, ScanError
 from medptq.inference.batching import windows_at_once
@@ -60,7 +60,9 @@ def segment_sources(
     pool: SessionPool,
     reporter: Reporter,
 ) -> list[SegmentedScan]:
-    """Segment scans one by one; those of several that cannot be used are left out with a warning.
+    """Segment scans one by one; of several, those that fail are left out with a warning.
+
+    A scan fails that cannot be used, or that memory does not suffice for.
 
     Args:
         network: The network.
@@ -75,11 +77,11 @@ def segment_sources(
 
     Raises:
         ScanError: The scan, or every scan, cannot be used.
-        EngineError: The network cannot be run, or memory does not suffice.
+        EngineError: The network cannot be run, or memory suffices for no scan.
         OutputError: A label map cannot be written.
     """
     results: list[SegmentedScan] = []
-    refusal: ScanError | None = None
+    refusal: MedPTQError | None = None
     one_window = False
     with locator(pool, reporter) as locate:
 
@@ -112,7 +114,10 @@ def segment_sources(
         for job in reporter.track(jobs, "Segmenting scans"):
             try:
                 results.append(segment(job))
-            except ScanError as error:
+            except (ScanError, EngineError) as error:
+                if isinstance(error, EngineError) and error.code != OUT_OF_MEMORY:
+                    raise
+                let_go_of_what_it_holds(error)  # the next scan needs the memory
                 refusal = error
                 if len(jobs) > 1:
                     reporter.warn(f"{job[0].shown} was left out: {error.why}")

@@ -41,6 +41,7 @@ class DicomImage:
 
     Attributes:
         path: The file.
+        series: The UID of its series; empty if it has none.
         kind: What all slices of a series have in common: its UID, size and voxel size.
         frames: Images in the file.
         direction: Direction cosines, 3x3, columns the image's axes in LPS.
@@ -49,6 +50,7 @@ class DicomImage:
     """
 
     path: Path
+    series: str
     kind: tuple[object, ...]
     frames: int
     direction: NDArray[np.float64]
@@ -76,6 +78,7 @@ def read_header(path: Path) -> DicomImage | None:
     size = reader.GetSize()  # 3D for any DICOM file
     return DicomImage(
         path=path,
+        series=tag(_SERIES_UID),
         kind=(tag(_SERIES_UID), size[:2], tag(_PIXEL_SPACING)),
         frames=size[2],
         direction=np.reshape(reader.GetDirection(), (3, 3)),

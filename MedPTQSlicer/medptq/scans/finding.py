@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
@@ -26,7 +26,8 @@ def find_scans(path: Path, reporter: Reporter) -> list[ScanSource]:
             folders are not followed. The DICOM files of one folder are sorted into series by their
             headers; those without an image (reports, structure sets) and results (segmentations,
             doses) are left out.
-        reporter: Is told of DICOM files that hold no readable image.
+        reporter: Is told of DICOM files that hold no readable image, and of series that several
+            folders share.
 
     Returns:
         The scans, in the order of their paths. None of them was read yet, so some may turn out to
@@ -103,4 +104,20 @@ def _series_among(slices: list[Path], reporter: Reporter) -> list[tuple[ScanSour
             files = tuple(image.path for image in images)
             source = ScanSource(name if len(series) == 1 else f"{name}-{number}", files)
             found.append((source, images))
+    _warn_of_shared_series([images for _, images in found], reporter)
     return found
+
+
+def _warn_of_shared_series(found: Iterable[Slices], reporter: Reporter) -> None:
+    """Tell of series with slices in several folders: half a scan looks like a whole one."""
+    folders: dict[tuple[object, ...], dict[Path, None]] = {}
+    for images in found:
+        first = images[0]
+        if first.frames == 1 and first.series:  # any other is a scan of its own anyway
+            folders.setdefault(first.kind, {})[first.path.parent] = None
+    for first_folder, *others in folders.values():
+        if others:
+            reporter.warn(
+                f"Slices of one DICOM series lie in {1 + len(others)} folders, such as"
+                f" {first_folder} and {others[0]}; those of each are taken for a scan of their own"
+            )

@@ -60,7 +60,9 @@ class Header:
     spacing: tuple[float, float, float]
 
 
-def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
+def read_scan(
+    source: ScanSource | Path, channels: int = 1, *, may_be_constant: bool = False
+) -> Scan:
     """Read one scan.
 
     Args:
@@ -68,6 +70,7 @@ def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
             as a DICOM series).
         channels: Channels the scan must have: components of a vector image, or volumes of a 4D
             file.
+        may_be_constant: Whether all voxels may be the same, as in a label map without structures.
 
     Returns:
         The scan, float32 [C, K, J, I], DICOM intensities rescaled (CT: in Hounsfield units).
@@ -94,7 +97,7 @@ def read_scan(source: ScanSource | Path, channels: int = 1) -> Scan:
     array = voxels.astype(np.float32, order="C")  # the one copy
     # Whole numbers are compared as they are, at half the memory; others as they have become.
     whole = np.issubdtype(voxels.dtype, np.integer)
-    _check_intensities(voxels if whole else array, source.shown)
+    _check_intensities(voxels if whole else array, source.shown, may_be_constant=may_be_constant)
     del image, voxels
     stored = None if header is None else stored_matrix(header, ijk_to_ras)
     return Scan(array, ijk_to_ras, source.name, stored)
@@ -262,13 +265,13 @@ def _voxels_of(image: sitk.Image, channels: int) -> NDArray[Any]:
     return array.reshape((channels, *array.shape[-3:]))
 
 
-def _check_intensities(array: NDArray[Any], name: str) -> None:
+def _check_intensities(array: NDArray[Any], name: str, *, may_be_constant: bool) -> None:
     low, high = array.min(axis=(1, 2, 3)), array.max(axis=(1, 2, 3))
     if not (np.isfinite(low) & np.isfinite(high)).all():
         count = array.size - sum(int(np.isfinite(channel).sum()) for channel in array)
         raise refusals.not_finite(name, count, array.size)
     flat = np.flatnonzero(low == high)
-    if flat.size:
+    if flat.size and not may_be_constant:
         which = "all its voxels" if len(array) == 1 else f"all voxels of its channel {flat[0]}"
         raise ScanError(
             "constant",
