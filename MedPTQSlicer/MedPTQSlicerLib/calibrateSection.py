@@ -33,10 +33,10 @@ class CalibrateSection(JobSection):
     ) -> None:
         super().__init__(ui, logic, selection, ui.calibrateProgress)
         self._notify = notify
-        self._folder = ScanFolder(ui.calibrateFolder, logic, self._onFolderChanged)
+        self._folder = ScanFolder(ui.calibrateFolder, logic, self.update)
         self._volumes = VolumeList(ui.calibrateVolumes, self.update)
         ui.calibrateStart.connect("clicked(bool)", self._onStart)
-        selection.observe(self.update)
+        selection.observe(self._onSelection)
         self.update()
 
     def setParameterNode(self, state: PanelState | None) -> None:
@@ -67,9 +67,6 @@ class CalibrateSection(JobSection):
         ui, state = self._ui, self._state
         if state is None:
             return
-        if state.scansFolder == Path():
-            state.scansFolder = self._folder.path  # a new scene begins with the last folder
-        self._folder.setPath(state.scansFolder)
         if self._selection.model is not None:
             self._folder.setChannels(self._selection.model.channels)
         isFolder = state.scanSource is ScanSource.FOLDER
@@ -117,7 +114,7 @@ class CalibrateSection(JobSection):
             return model.problem
         if state.scanSource is ScanSource.VOLUMES:
             return "" if self._volumes.checked() else "Tick the volumes to calibrate on."
-        if state.scansFolder == Path():
+        if self._folder.path == Path():
             return "Choose a folder of scans."
         if self._folder.error is not None:
             return "Choose a folder that holds scans."
@@ -125,9 +122,13 @@ class CalibrateSection(JobSection):
             return "Wait until the folder was looked through."
         return "" if self._folder.found["scans"] else "None of the scans can be used."
 
-    def _onFolderChanged(self) -> None:
-        if self._state is not None and self._state.scansFolder != self._folder.path:
-            self._state.scansFolder = self._folder.path
+    def _onSelection(self) -> None:
+        """Look at the folder again where that failed: the worker may have been what was wrong."""
+        selection = self._selection
+        # Of a list that is under way it is not known yet whether the worker works.
+        isWorking = selection.error is None and not selection.isLooking
+        if self._state is not None and isWorking and self._folder.error is not None:
+            self._folder.lookAgain()  # its end tells update() alone, so that this cannot go round
         self.update()
 
     def _onStart(self, *_: object) -> None:
@@ -141,7 +142,7 @@ class CalibrateSection(JobSection):
             "seed": state.seed,
         }
         isFolder = state.scanSource is ScanSource.FOLDER
-        scans = state.scansFolder if isFolder else self._volumes.checked()
+        scans = self._folder.path if isFolder else self._volumes.checked()
         self._ui.calibrateResult.setVisible(False)
         self.attach(self._logic.calibrate(model.id, scans, recipe=recipe))
 

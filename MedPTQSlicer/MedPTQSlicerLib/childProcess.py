@@ -75,10 +75,13 @@ class ChildProcess:
         return int(self.process.processId())
 
     def kill(self) -> None:
-        """End it with all that it has started, at once and without waiting."""
+        """End it with all that it has started, at once and without waiting for its end.
+
+        On Windows it takes as long as :func:`killTree` says.
+        """
         pid = self.pid
         if pid:
-            killTree(pid)
+            killTree(pid)  # first: Windows finds nothing below a process that has ended
         self.process.kill()
 
     def read(self) -> None:

@@ -37,7 +37,8 @@ def installSteps(plan: InstallPlan, client: WorkerClient) -> Generator[Any, Any,
 
     Args:
         plan: What a user has agreed to.
-        client: The worker, which is ended first: it must not hold files that are replaced.
+        client: The worker, which is ended first, and held until all is installed: it must not
+            hold files that are replaced, nor load half of what is there.
 
     Raises:
         InstallationError: ``busy`` - the worker is at work, or another installation runs;
@@ -50,8 +51,8 @@ def installSteps(plan: InstallPlan, client: WorkerClient) -> Generator[Any, Any,
         if done["exitCode"] != 0:
             raise pipError(done["output"] + done["errors"], "Nothing was installed")
         _requireQuiet(client)
-        client.stop()
-        done = yield _installRequest(plan, folder, downloads)
+        with client.held():
+            done = yield _installRequest(plan, folder, downloads)
         if done["exitCode"] != 0:
             raise pipError(done["output"] + done["errors"], "The installation did not finish")
     after = yield from probeSteps(plan.python)
@@ -62,7 +63,7 @@ def _requireQuiet(client: WorkerClient) -> None:
     packaging = slicerPackaging()
     if client.state in ("starting", "busy"):
         why = "the worker is at work"
-    elif packaging is not None and packaging.isPipInstallInProgress():
+    elif client.isHeld or (packaging is not None and packaging.isPipInstallInProgress()):
         why = "another installation runs"
     else:
         return

@@ -185,8 +185,8 @@ class MedPTQLogic:
         Args:
             volumeNode: The volume. If it leaves the scene meanwhile, the job stops.
             modelId: The model's id, or the path of a network.
-            precision: ``"best"`` for the fastest here, INT8 only where it agrees with FP32, ``"int8"``,
-                ``"fp32"``, or ``"both"`` for a segmentation each.
+            precision: ``"best"`` for the fastest here, INT8 only where it agrees with FP32,
+                ``"int8"``, ``"fp32"``, or ``"both"`` for a segmentation each.
             segmentationNode: Filled instead of a new one, where there is one result; what was in
                 it is replaced.
             show3D: Whether to make closed surfaces too.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from slicer import (
@@ -61,10 +60,11 @@ class CompareView(_Choice):
 class PanelState:
     """The panel's choices; Slicer saves and restores them with the scene.
 
+    The folder of scans is none of them: its name may be a patient's, and a scene is handed on.
+
     Attributes:
         modelId: The model that is chosen, or ``""``.
         scanSource: Where the scans for calibration come from.
-        scansFolder: The folder of scans; ``Path()`` if none is chosen.
         observer: How ranges are chosen.
         percentile: For the observer of that name, in percent.
         patches: How many patches of the scans are run through the network, at most.
@@ -80,7 +80,6 @@ class PanelState:
 
     modelId: str
     scanSource: ScanSource
-    scansFolder: Path
     observer: Observer
     percentile: Annotated[float, WithinRange(50.001, 100.0)] = 99.99
     patches: Annotated[int, WithinRange(1, 9999)] = 16
@@ -116,6 +115,7 @@ def panelStateOf(node: vtkMRMLScriptedModuleNode) -> PanelState:
     Args:
         node: The node; a scene that another version saved may hold choices that there are no more.
     """
+    node.UnsetParameter("scansFolder")  # of an older version; it is not to be saved again
     try:
         return PanelState(node)
     except ValueError:

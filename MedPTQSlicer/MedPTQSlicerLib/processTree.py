@@ -9,21 +9,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+_TASKKILL_SECONDS = 2
+
 
 def killTree(pid: int) -> None:
-    """End a process and all that it has started, without waiting for it.
+    """End a process and all that it has started, without waiting for their end.
 
-    It reads the system's list of processes, which takes some milliseconds. Pass the id of a process
-    that is known to run: numbers are used again.
+    It reads the system's list of processes, which takes some milliseconds. Windows' own program
+    does it there, which is waited for, up to 2 seconds: it finds the children by their parents, so
+    that those must not be ended by another meanwhile. Pass the id of a process that is known to
+    run: numbers are used again.
     """
     if sys.platform == "win32":
-        subprocess.Popen(  # noqa: S603 - a fixed command
-            ["taskkill", "/PID", str(pid), "/T", "/F"],  # noqa: S607 - Windows' own
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            creationflags=subprocess.CREATE_NO_WINDOW,
-        )
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 - a fixed command
+                ["taskkill", "/PID", str(pid), "/T", "/F"],  # noqa: S607 - Windows' own
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_TASKKILL_SECONDS,
+                check=False,  # it has ended by itself
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows' alone
+            )
         return
     for each in (pid, *_descendants(pid)):  # parents first, so that none sees its child end
         with contextlib.suppress(OSError):  # it has ended by itself

@@ -56,12 +56,6 @@ class ScanFolder:
         """What is going on while nothing is known, to show."""
         return "" if self.path == Path() else "Looking through the folder…"
 
-    def setPath(self, path: Path) -> None:
-        """Choose a folder, such as the one that a scene remembers."""
-        if path != self.path:
-            self._take(path)
-            self._edit.currentPath = "" if path == Path() else str(path)
-
     def setChannels(self, channels: int) -> None:
         """Say how many channels a scan must have, for the model that is chosen."""
         if channels != self._channels:
@@ -77,8 +71,8 @@ class ScanFolder:
         self._forget = job.observe(finished=self._onLooked)
 
     def lookAgain(self) -> None:
-        """Look through the folder, whatever is known of it."""
-        self.found = None
+        """Look through the folder, whatever is known of it, and whatever went wrong before."""
+        self.found = self.error = None
         self.look()
 
     def stop(self) -> None:
@@ -97,7 +91,8 @@ class ScanFolder:
 
     def _onEdited(self, text: str) -> None:
         path = Path(text)
-        if path != self.path and not self._isKeeping:
+        # The same folder is looked at again where that failed: what was wrong may be mended.
+        if (path != self.path or self.error is not None) and not self._isKeeping:
             self._take(path)
             self._changed()
 

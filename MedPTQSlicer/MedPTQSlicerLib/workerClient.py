@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from medptq.errors import Cancelled, MedPTQError
 from MedPTQSlicerLib.workerCall import Call, CallListener, WorkerRequest
 from MedPTQSlicerLib.workerErrors import (
     ProcessEnd,
+    WorkerError,
     errorFromAnswer,
     errorOfEnd,
     noHello,
@@ -31,7 +33,10 @@ _STOP_SECONDS = 1.5
 class WorkerClient:
     """One worker, started on first use, kept warm, and started anew when it has crashed.
 
-    All of it happens on Qt's event loop: nothing here waits, except :meth:`stop`.
+    All of it happens on Qt's event loop: nothing here waits, except :meth:`stop` and :meth:`held`.
+
+    Attributes:
+        isHeld: Whether no worker may be started now; see :meth:`held`.
 
     Example:
         >>> client = WorkerClient()  # doctest: +SKIP
@@ -44,6 +49,7 @@ class WorkerClient:
         self._process: WorkerProcess | None = None
         self._dying: list[WorkerProcess] = []
         self._isReady = False
+        self.isHeld = False
         self._calls: dict[int, Call] = {}
         self._lastId = 0
         self._stderr = ""
@@ -126,6 +132,19 @@ class WorkerClient:
         for call in calls:
             call.settle(Cancelled())
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """End the worker, and start none as long as this lasts, as its packages are replaced.
+
+        Requests fail at once meanwhile, with a :class:`WorkerError` of code ``installing``.
+        """
+        self.isHeld = True  # before it is stopped: whoever is told of that may ask for something
+        try:
+            self.stop()
+            yield
+        finally:
+            self.isHeld = False
+
     # Starting
 
     def _begin(self, call: Call) -> None:
@@ -143,6 +162,8 @@ class WorkerClient:
         self._clock.start()
 
     def _processFor(self, call: Call) -> WorkerProcess:
+        if self.isHeld:
+            raise _installing()
         python = chosenPython()
         isIdle = self._calls.keys() <= {call.id}
         if self._process is not None and isIdle and self._process.python != python:
@@ -287,6 +308,15 @@ class WorkerClient:
             self._calls.pop(call.id, None)
         for call in calls:
             call.settle(Cancelled() if call.isCancelled else error)
+
+
+def _installing() -> WorkerError:
+    return WorkerError(
+        "installing",
+        "The worker was not started",
+        why="packages are being installed",
+        todo="Wait for the installation to end",
+    )
 
 
 def _soon(call: Callable[[], None]) -> None:

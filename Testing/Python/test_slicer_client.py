@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -17,9 +18,11 @@ from slicer_worker import (  # noqa: F401 - some are fixtures
     HELLO,
     LONG,
     data,
+    failure_of,
     is_calibrating,
     job_of,
     launcher,
+    next_one_works,
     quantize,
     run_instead,
     slicer_worker,
@@ -53,6 +56,22 @@ def test_the_first_request_starts_a_worker_and_the_next_finds_it_warm(launcher: 
     assert "protocol 1" in client.logFile.read_text()
     client.stop()
     assert (client.state, client.pid, workers()) == ("stopped", None, [])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_worker_is_started_while_it_is_held(launcher: Any, fails: bool) -> None:  # noqa: F811
+    client = launcher.client
+    next_one_works(launcher)
+    pending = launcher.run(job_of(client, "models"))
+    with contextlib.suppress(ZeroDivisionError), client.held():
+        assert (client.state, workers()) == ("stopped", [])
+        error = failure_of(launcher.run(job_of(client, "models")), "worker.installing", 5)
+        assert "packages are being installed" in error.why
+        assert (client.state, workers()) == ("stopped", [])
+        if fails:
+            raise ZeroDivisionError
+    assert pending.state in ("cancelled", "failed")
+    next_one_works(launcher)
 
 
 def test_an_error_comes_back_as_medptq_raised_it(slicer_worker: Any) -> None:  # noqa: F811

@@ -17,6 +17,7 @@ import pytest
 from medptq.errors import Cancelled
 from package_index import PackageIndex
 from slicer_gui import Gui
+from slicer_worker import job_of
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pip is lent by links")
 
@@ -159,6 +160,28 @@ def test_what_was_planned_is_what_is_installed(
         if before.packages.get(name) != version
     } == {package.name: package.version for package in plan.packages}
     assert any("Downloading demo-a 1.0" in line for line in job.log)
+
+
+def test_no_worker_is_started_while_packages_are_replaced(
+    installer: Installer, index: PackageIndex, tmp_path: Path
+) -> None:
+    from MedPTQSlicerLib.background import background
+
+    client = background().client
+    installer.use(_make_environment(tmp_path / "changed"))
+    plan = installer.plan("demo-b>=2")
+    asked = []
+
+    def ask(job: Any) -> None:
+        if job.stage.startswith("Installing") and not asked:
+            asked.append(job_of(client, "models").start())
+
+    job = installer.installing(plan)
+    job.observe(changed=ask)
+    job.wait(60)
+    assert asked[0].error.code == "worker.installing"
+    assert (client.state, client.isHeld) == ("stopped", False)
+    background().stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's builds are for CPUs")

@@ -142,6 +142,38 @@ def test_a_folder_that_vanishes_or_holds_nothing(
     panel.until_enabled("calibrateStart")
 
 
+def test_a_folder_that_failed_is_looked_at_again_but_not_for_ever(
+    panel: Panel,  # noqa: F811
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, really = [], panel.logic.inspectScans
+
+    def inspect(*arguments: Any, **options: Any) -> Any:
+        looks.append(arguments)
+        return really(*arguments, **options)
+
+    def until_refused(count: int) -> None:
+        panel.until(lambda: panel.ui.calibrateHint.text == "Choose a folder that holds scans.")
+        panel.gui.process(1)
+        assert len(looks) == count
+
+    monkeypatch.setattr(panel.logic, "inspectScans", inspect)
+    scans = tmp_path / "scans"
+    panel.choose_model("Brightness")
+    panel.choose_folder(scans)
+    until_refused(1)
+    panel.choose_model("deepbet")
+    until_refused(2)
+    panel.widget.panel._selection.refresh()
+    until_refused(3)
+    shutil.copytree(data / "scans", scans)
+    panel.ui.calibrateFolder.currentPath = f"{scans}/"  # Qt does not tell of the very same text
+    panel.until_enabled("calibrateStart")
+    assert len(looks) == 4
+
+
 def test_what_is_left_out_on_the_way_is_told_at_the_end(
     panel: Panel,  # noqa: F811
     data: Path,  # noqa: F811
@@ -203,6 +235,46 @@ def test_a_python_that_cannot_run_the_worker(
     panel.until(lambda: panel.models() == OFFERED)
     assert not panel.failure("modelProgress")
     assert panel.ui.modelRetry.isHidden()
+
+
+def test_a_folder_is_looked_at_again_as_soon_as_the_worker_works(
+    slicer_worker: Any,  # noqa: F811
+    gui: Any,
+    data: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = write_program(tmp_path / "python", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    monkeypatch.setenv("MEDPTQ_WORKER_PYTHON", str(bare))
+    panel = Panel(gui, gui.load_module())  # noqa: F811
+    panel.until(lambda: panel.failure("modelProgress"), 20)
+    panel.choose_folder(data / "scans")
+    panel.until(lambda: "package" in panel.ui.calibrateFound.text, 20)
+    panel.until(lambda: panel.ui.computerCheck.enabled)
+
+    monkeypatch.delenv("MEDPTQ_WORKER_PYTHON")
+    panel.click("computerCheck")  # as after an installation
+    panel.choose_model("deepbet")
+    panel.until_enabled("calibrateStart")
+    assert panel.ui.calibrateFound.text.startswith("2 scans")
+
+
+def test_a_panel_that_is_opened_while_packages_are_installed(
+    slicer_worker: Any,  # noqa: F811
+    gui: Any,
+) -> None:
+    from MedPTQSlicerLib.background import background
+
+    with background().client.held():
+        panel = Panel(gui, gui.load_module())
+        panel.until(lambda: panel.failure("modelProgress"), 5)
+        assert "Packages are being installed" in panel.failure("modelProgress")
+        assert "worker.installing" in panel.failure("modelProgress")
+        assert background().client.state == "stopped"
+        panel.until(lambda: panel.ui.computerCheck.enabled)
+    panel.click("computerCheck")  # as after an installation
+    panel.until(lambda: panel.models() == OFFERED)
+    assert not panel.failure("modelProgress")
 
 
 def test_a_damaged_model_is_listed_with_what_is_wrong(

@@ -39,7 +39,7 @@ class MedPTQPanelTest(panel_clicks.PanelTestCase):
         waitFor(lambda: ui.calibratePatches.value == 7, "the scene's choices")
         self.assertEqual(ui.segmentPrecision.currentText, "FP32")
         self.assertEqual(ui.segmentInput.currentNode().GetName(), volume.GetName())
-        self.assertEqual(ui.calibrateFolder.currentPath, str(self.scans))
+        self.assertEqual(ui.calibrateFolder.currentPath, str(self.scans))  # no scene's choice
         waitFor(lambda: "Brightness" in ui.modelDetails.text, "the model")
 
     def test_the_list_is_sorted_by_numbers(self) -> None:
