@@ -16,7 +16,7 @@ from MedPTQSlicerLib.requirements import loadRequirements
 
 _MOST_LINES = 40
 _SCAN = re.compile(r"\.(?:nii|nrrd|nhdr|mha|mhd|dcm|img|hdr|gz)\b", re.IGNORECASE)
-_NO_PATH = re.compile(r"\b(?:and/or|cpu/gpu|[in]/[oa]|\w{1,3}/s|\d+/\d+)\b", re.IGNORECASE)
+_NO_PATH = re.compile(r"\b(?:and/or|cpu/gpu|[in]/[oa]|(?:m|[kmg]?b|it)/s|\d+/\d+)\b", re.IGNORECASE)
 _KIND = re.compile(r"^\s*[\w.]*(?:Error|Exception|Warning)(?=:)")
 _HIDDEN = "<a line that names a file>"
 

@@ -126,10 +126,8 @@ def _unlessItFails(segmentationNode: vtkMRMLSegmentationNode) -> Iterator[None]:
     """Bring back what was in a segmentation if a block fails: it may be a person's own work."""
     import slicer
 
-    segmentation, transformId = (
-        segmentationNode.GetSegmentation(),
-        segmentationNode.GetTransformNodeID(),
-    )
+    segmentation = segmentationNode.GetSegmentation()
+    transformId = segmentationNode.GetTransformNodeID()
     before = slicer.vtkSegmentation()
     before.DeepCopy(segmentation)
     try:

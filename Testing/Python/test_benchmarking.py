@@ -15,23 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
 import torch
 
 import medptq
-from labeled_scans import write_channels, write_data_set
-from medptq.artifacts import sha256_of
+from labeled_scans import write_data_set
 from medptq.benchmarking.benchmark import benchmark
 from medptq.benchmarking.data_set import read_data_set
 from medptq.benchmarking.recipes import RECIPES, recipes_here
-from medptq.benchmarking.subject import digest, load_subject
 from medptq.cli import main
 from medptq.errors import Cancelled, EngineError, OutputError
 from medptq.evaluate.metrics import dice
-from medptq.models.card import card_of
 from medptq.progress import Reporter
-from quantization_helpers import export
 from tiny_network import write_network
 
 QUICK = ["fp32", "w8a8-tensor", "w4a4-tensor", "w4a4-adaptive"]
@@ -274,41 +269,6 @@ def test_other_inputs_are_other_cells(place, tmp_path, changed):
     else:
         more["seed"] = 1
     assert _run(here, tmp_path / "out", network, **more).measured == 1
-
-
-def test_a_network_with_its_weights_in_another_file_is_known_by_them(place, tmp_path):
-    inside = Path(_networks(place)[0])
-    path, weights = tmp_path / "net.onnx", tmp_path / "weights.bin"
-    shutil.copy(inside.with_suffix(".json"), path.with_suffix(".json"))
-    graph = onnx.load(inside)
-    onnx.save(graph, path, save_as_external_data=True, location=weights.name, size_threshold=0)
-    before = load_subject(str(path), Reporter()).digest
-    assert load_subject(str(path), Reporter()).digest == before
-    content = bytearray(weights.read_bytes())
-    content[0] ^= 1
-    weights.write_bytes(content)
-    assert load_subject(str(path), Reporter()).digest != before
-
-
-def test_a_network_of_one_file_is_known_by_its_bytes(place):
-    path = Path(_networks(place)[0])
-    subject = load_subject(str(path), Reporter())
-    files = [sha256_of(path), sha256_of(path.with_suffix(".json"))]
-    assert subject.digest == digest([card_of(subject.model), files]), "as in cells that are there"
-
-
-def test_a_network_of_two_channels_is_tested_on_scans_of_two(place, tmp_path):
-    data = write_data_set(tmp_path / "data")
-    for scan in (tmp_path / "data" / "images").iterdir():
-        write_channels(scan)
-    network = tmp_path / "two.onnx"
-    export(torch.nn.Conv3d(2, 3, 3, padding=1), (1, 2, 16, 16, 16), network)
-    card = json.loads(Path(_networks(place)[0]).with_suffix(".json").read_text("utf-8"))
-    card["input"]["channels"] = 2
-    network.with_suffix(".json").write_text(json.dumps(card))
-    recipes = ["fp32", "w4a4-tensor"]
-    done = benchmark([network], data, tmp_path / "out", recipes=recipes, limit=1, patches=2)
-    assert (done.measured, done.failures) == (2, ())
 
 
 def test_what_cannot_be_run_is_told_and_the_others_go_on(place, tmp_path):

@@ -213,16 +213,22 @@ def test_a_library_that_cannot_be_written(
     assert panel.ui.modelImport.enabled
 
 
+def panel_without_packages(gui: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Panel:
+    """Return a panel whose worker's Python has no packages; it has said so."""
+    bare = write_program(tmp_path / "python", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    monkeypatch.setenv("MEDPTQ_WORKER_PYTHON", str(bare))
+    opened = Panel(gui, gui.load_module())
+    opened.until(lambda: opened.failure("modelProgress"), 20)
+    return opened
+
+
 def test_a_python_that_cannot_run_the_worker(
     slicer_worker: Any,  # noqa: F811
     gui: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bare = write_program(tmp_path / "python", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
-    monkeypatch.setenv("MEDPTQ_WORKER_PYTHON", str(bare))
-    panel = Panel(gui, gui.load_module())  # noqa: F811
-    panel.until(lambda: panel.failure("modelProgress"), 20)
+    panel = panel_without_packages(gui, tmp_path, monkeypatch)  # noqa: F811
     assert "worker.packages" in panel.failure("modelProgress")
     assert "'This computer'" in panel.failure("modelProgress")
     assert not panel.ui.computerSection.collapsed
@@ -244,10 +250,7 @@ def test_a_folder_is_looked_at_again_as_soon_as_the_worker_works(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bare = write_program(tmp_path / "python", f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
-    monkeypatch.setenv("MEDPTQ_WORKER_PYTHON", str(bare))
-    panel = Panel(gui, gui.load_module())  # noqa: F811
-    panel.until(lambda: panel.failure("modelProgress"), 20)
+    panel = panel_without_packages(gui, tmp_path, monkeypatch)  # noqa: F811
     panel.choose_folder(data / "scans")
     panel.until(lambda: "package" in panel.ui.calibrateFound.text, 20)
     panel.until(lambda: panel.ui.computerCheck.enabled)

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import onnx
 
-_SIZE = 8192  # edge of the matrices that the peaks are measured with
 Shape: TypeAlias = tuple[int, ...]
 
+_SIZE = 8192  # edge of the matrices that the peaks are measured with
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -83,7 +83,7 @@ def work_of(model: onnx.ModelProto) -> list[tuple[float, float]]:
         )
     found = []
     for node in linear:
-        if node.output[0] not in names or node.output[0] not in shapes:
+        if node.output[0] in executor.constants or node.output[0] not in shapes:
             continue  # it follows from constants alone
         first, second, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         found.append((2.0 * _products(node, first, second, result), _values(first, second, result)))

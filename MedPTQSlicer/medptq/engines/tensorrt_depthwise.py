@@ -1,8 +1,9 @@
 """Depthwise convolutions written as grouped ones, for TensorRT 8.6.
 
 For groups of one channel 8.6 has few kernels of its own in 3D. It times all those for groups, too,
-each of which runs one group after the other: minutes for a layer of a thousand channels. With 32
-channels to a group they run as they are made to, although all weights but one in 32 are zero.
+each of which runs one group after the other, so that layers of many channels take most of a build.
+With up to 32 channels to a group they run as they are made to, although all weights of a kernel but
+those of one channel are zero.
 """
 
 from __future__ import annotations

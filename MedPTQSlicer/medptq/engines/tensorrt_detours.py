@@ -1,9 +1,8 @@
 """Reshapes and transpositions that undo each other, written as one Reshape for TensorRT.
 
 Nested transformers put blocks of tokens together into a volume, of which the next layer takes the
-tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. Its engines of
-UNesT, where this was first seen, agree with the network for four patches at a time. For one they
-do not, with or without these detours.
+tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. This is not what
+makes its engines of UNesT wrong for one patch at a time: they are, with these detours and without.
 """
 
 from __future__ import annotations
