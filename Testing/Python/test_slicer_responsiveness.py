@@ -7,6 +7,7 @@ busy, as the worker sees to, that says nothing about the code.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ class Turns:
 
     Attributes:
         held: Seconds for which each held up the event loop.
-        names: Of the callbacks.
+        names: Of the callbacks, and for how long each was on a core.
     """
 
     held: list[float] = field(default_factory=list)
@@ -56,17 +57,25 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Turns]:
         call = guarded(callback)
 
         def measure(*args: Any) -> None:
-            started, waited = time.perf_counter(), _waited()
+            started, waited, worked = time.perf_counter(), _waited(), time.thread_time()
             call(*args)
             seconds = time.perf_counter() - started - (_waited() - waited)
+            worked = time.thread_time() - worked
             turns.held.append(seconds)
-            turns.names.append(getattr(callback, "__qualname__", str(callback)))
+            name = getattr(callback, "__qualname__", str(callback))
+            turns.names.append(f"{name} ({1000 * worked:.0f} ms of it on a core)")
 
         return measure
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pythonqt, "guarded", timed)
-        yield turns
+    # What hundreds of other tests have left in this process is not for Slicer to look through.
+    gc.collect()
+    gc.freeze()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(pythonqt, "guarded", timed)
+            yield turns
+    finally:
+        gc.unfreeze()
 
 
 def _waited() -> float:
@@ -100,10 +109,7 @@ def test_calibrating_and_segmenting_do_not_hold_up_slicer(
     assert len(turns.held) > 100
     print(f"\n{len(turns.held)} callbacks, the longest: {turns.longest()};")
     print(f"the longest between two beats of a timer: {1000 * beat.longest:.0f} ms")
-    *_, second, longest = sorted(turns.held)
-    # One may have had to wait for a disk that others write to.
-    assert second < MOST_SECONDS, turns.longest()
-    assert longest < 5 * MOST_SECONDS, turns.longest()
+    assert max(turns.held) < MOST_SECONDS, turns.longest()
 
 
 def test_the_measure_sees_what_holds_up_and_not_what_others_take(
