@@ -28,6 +28,7 @@ StandIn.install()
 import slicer  # noqa: E402
 from PySide6 import QtCore, QtWidgets  # noqa: E402
 
+from slicer_scenes import forget_conversion_rules  # noqa: E402
 from StandIn import dialogs, pythonqt  # noqa: E402
 
 MODULE = Path(__file__).parents[2] / "MedPTQSlicer" / "MedPTQSlicer.py"
@@ -136,6 +137,7 @@ class Gui:
 
 def session(folder: Path, *, main_window: bool) -> Iterator[Gui]:
     """Begin a session, give it to a test, end it, and raise what nobody has looked at."""
+    forget_conversion_rules()
     played = StandIn.begin(folder / "Slicer", main_window=main_window)
     gui = Gui(slicer.app, slicer.mrmlScene, dialogs.current, played.folder)
     try:

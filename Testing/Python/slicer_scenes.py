@@ -59,11 +59,23 @@ def segments(segmentation: Any) -> dict[str, Any]:
     }
 
 
+def forget_conversion_rules() -> None:
+    """Forget the rules by which segmentations are converted; each Segmentations logic brings all.
+
+    Slicer makes one logic, and the tests one for each scene. A segmentation takes ever longer to
+    copy, with the square of the number of rules.
+    """
+    factory = slicer.vtkSegmentationConverterFactory.GetInstance()
+    for rule in factory.GetConverterRules():
+        factory.UnregisterConverterRule(rule)
+
+
 class SlicerScene:
     """A scene with what Slicer's modules register in it."""
 
     def __init__(self) -> None:
         self.scene = slicer.vtkMRMLScene()
+        forget_conversion_rules()
         # Slicer's Segmentations module makes this when it starts; with it, segments can be made.
         self.segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
         self.segmentations.SetMRMLScene(self.scene)
