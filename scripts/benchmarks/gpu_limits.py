@@ -59,32 +59,18 @@ def times_ms(run: Callable[[], Any], runs: int) -> list[float]:
 def work_of(model: onnx.ModelProto) -> list[tuple[float, float]]:
     """Return the operations and the values read and written of each convolution and product.
 
-    Everything between them is taken to cost nothing, as if it were fused into them.
+    Everything between them is taken to cost nothing, as if it were fused into them. The shapes of
+    the graph's values must be known.
     """
-    import torch
-
-    from medptq.graph.executor import GraphExecutor
-
-    # The network is run to tell: the shapes of some values follow from others' values alone.
-    executor = GraphExecutor(model)
-    shapes: dict[str, Shape] = {
-        name: tuple(constant.shape) for name, constant in executor.constants.items()
-    }
     graph = model.graph
-    linear = [node for node in graph.node if node.op_type in _LINEAR]
-    [image] = [value for value in graph.input if value.name == executor.input_name]
-    size = [max(dim.dim_value, 1) for dim in image.type.tensor_type.shape.dim]
-    names = {name for node in linear for name in (*node.input[:2], node.output[0])} - {*shapes}
-    with torch.inference_mode():
-        executor.run(
-            torch.zeros(size),
-            lambda name, value: shapes.update({name: tuple(value.shape)}),
-            names,
-        )
+    shapes: dict[str, Shape] = {
+        value.name: tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    } | {constant.name: tuple(constant.dims) for constant in graph.initializer}
     found = []
-    for node in linear:
-        if node.output[0] in executor.constants or node.output[0] not in shapes:
-            continue  # it follows from constants alone
+    for node in graph.node:
+        if node.op_type not in _LINEAR:
+            continue
         first, second, result = (shapes[name] for name in (*node.input[:2], node.output[0]))
         found.append((2.0 * _products(node, first, second, result), _values(first, second, result)))
     return found

@@ -20,6 +20,7 @@ from medptq.engines.tensorrt_library import cannot_build, import_tensorrt, is_st
 from medptq.engines.tensorrt_normalization import Form, in_form
 from medptq.engines.tensorrt_plan import Plan
 from medptq.engines.tensorrt_session import TensorRTSession
+from medptq.engines.tensorrt_unit_axes import without_unit_axes
 from medptq.graph.external_data import serialized
 from medptq.progress import Reporter
 
@@ -108,9 +109,9 @@ def build_and_measure(
         RuntimeError: TensorRT cannot build it.
         MemoryError: The GPU's memory does not suffice.
     """
-    written = without_detours(in_form(graph, form))
+    written = in_form(graph, form)
     if not is_strongly_typed(import_tensorrt()):
-        written = in_groups(written)
+        written = in_groups(without_unit_axes(without_detours(written)))
     elif precision != "fp32":
         written = in_half_precision(written)
     engine = build_plan(serialized(written), precision, reporter, level)

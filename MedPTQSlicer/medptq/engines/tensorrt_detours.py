@@ -16,7 +16,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from medptq.graph.editing import add_constant, new_node, replace_by
+from medptq.graph.editing import add_constant, known_sizes, new_node, replace_by
 
 _RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
@@ -51,7 +51,7 @@ def without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
         source = node.inputs[0] if node.inputs else None
         if source is None or (node.op_type != "Transpose" and node.op_type not in _RESHAPES):
             continue
-        before, after = _sizes(source), _sizes(node.outputs[0])
+        before, after = known_sizes(source), known_sizes(node.outputs[0])
         if before is None or after is None:
             continue
         itself = _Origin(source, _merged([(math.prod(before), 1)]))
@@ -71,12 +71,6 @@ def without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
         origins[result] = known
     RemoveUnusedNodesPass()(rewritten)
     return ir.to_proto(rewritten)
-
-
-def _sizes(value: ir.Value) -> list[int] | None:
-    shape = [] if value.shape is None else list(value.shape)
-    sizes = [size for size in shape if isinstance(size, int)]
-    return None if value.shape is None or len(sizes) < len(shape) else sizes
 
 
 def _through(node: ir.Node, origin: _Origin, sizes: Sequence[int]) -> _Origin | None:

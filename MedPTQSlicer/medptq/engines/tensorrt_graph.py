@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from medptq.engines.tensorrt_library import cannot_build
+from medptq.graph.simplify import simplify
 
 _QDQ_IN_FP16 = 19
 """The first opset whose Q/DQ nodes take FP16."""
@@ -24,6 +25,8 @@ def with_input_shape(
     model: onnx.ModelProto, shape: tuple[int, int, int, int, int]
 ) -> onnx.ModelProto:
     """Return the graph with its input, and all that follows from it, fixed to a shape.
+
+    It is simplified, too, so that the shapes of all its values are known as far as they can be.
 
     Raises:
         EngineError: ``engine.build`` - the graph was made for another shape.
@@ -44,9 +47,11 @@ def with_input_shape(
                 dim.dim_value = size
     del fixed.graph.value_info[:]
     try:
-        return onnx.shape_inference.infer_shapes(fixed, data_prop=True)
+        onnx.shape_inference.infer_shapes(fixed, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise cannot_build(f"it cannot be run at {list(shape)}") from error
+    # Exporters divide sizes in the graph, which inference does not follow; folding does.
+    return simplify(fixed, input_shape=shape)
 
 
 def _free_batch(model: onnx.ModelProto) -> None:

@@ -26,6 +26,15 @@ def constant_of(node: ir.Node, index: int) -> NDArray[Any] | None:
     return value.const_value.numpy()
 
 
+def known_sizes(value: ir.Value | None) -> list[int] | None:
+    """Return the sizes of a value's axes, or None if one of them or their number is not known."""
+    shape = None if value is None else value.shape
+    if shape is None:
+        return None
+    sizes = [size for size in shape if isinstance(size, int)]
+    return sizes if len(sizes) == len(shape) else None
+
+
 def replace_constant(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[Any]) -> None:
     """Give a node a constant of its own, in FP32; others may read the one that it had."""
     old, name = node.inputs[index], f"{node.name}/own_{index}"
