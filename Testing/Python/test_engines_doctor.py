@@ -3,17 +3,21 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
 from medptq.engines.doctor import examine, prove
 from medptq.engines.machine import describe_machine
+from medptq.engines.proof_network import proof_network
 from medptq.engines.protocol import BuildRequest, Session
 from medptq.engines.pytorch import PyTorchEngine, PyTorchSession
 from medptq.errors import EngineError
 from medptq.installation.nvidia import Gpu
+from medptq.progress import Reporter
 
 
 def test_every_usable_engine_is_proved_at_every_precision(tmp_path, monkeypatch):
@@ -28,6 +32,25 @@ def test_every_usable_engine_is_proved_at_every_precision(tmp_path, monkeypatch)
             assert proof.layers == {proof.precision: 3}
     assert diagnosis.default in {engine.name for engine in diagnosis.engines}
     assert not list(tmp_path.iterdir())  # it leaves nothing behind
+
+
+class InFloat(PyTorchEngine):
+    """Runs INT8 networks in floating point, as TensorRT does where that is faster."""
+
+    name = "tensorrt"
+
+    def build(self, request: BuildRequest, built: Path, reporter: Reporter) -> None:
+        plain = request.onnx.with_name("plain.onnx")
+        onnx.save(proof_network(quantized=False), plain)
+        super().build(replace(request, onnx=plain, precision="fp32"), built, reporter)
+
+    def open(self, request: BuildRequest, built: Path) -> Session:
+        return super().open(replace(request, precision="fp32"), built)
+
+
+def test_int8_that_runs_in_floating_point_because_it_is_faster_is_not_wrong():
+    proof = prove(InFloat(), "int8")
+    assert (proof.verdict, proof.layers) == ("ok", {"fp32": 3}), proof
 
 
 class AsOther(PyTorchEngine):
