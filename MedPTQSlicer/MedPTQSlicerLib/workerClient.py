@@ -263,7 +263,8 @@ class WorkerClient:
             self._giveUp(noHello(self._process.python.path, HELLO_SECONDS))
         elif self._isReady and self._silentSeconds >= STALL_SECONDS:
             for call in list(self._calls.values()):
-                if call.listener is not None and self._isWorkedAt(call):
+                # One not yet sent was never unanswered, and cancelling it would not end the worker.
+                if call.listener is not None and call.isSent and self._isWorkedAt(call):
                     call.listener.onHeartbeat(isStalled=True)
 
     def _isWorkedAt(self, call: Call) -> bool:

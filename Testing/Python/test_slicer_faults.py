@@ -220,14 +220,17 @@ def test_what_a_worker_says_while_it_is_killed_is_not_heard(
     assert "released" in queued.wait(60)
 
 
+@pytest.mark.parametrize("milliseconds", [1000, 0])  # 0: a second passes whenever nothing else does
 def test_a_worker_that_hangs_while_idle_is_noticed_by_the_next_request(
     launcher: Any,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
+    milliseconds: int,
 ) -> None:
     from MedPTQSlicerLib import workerClient
 
     monkeypatch.setattr(workerClient, "STALL_SECONDS", 1)
     next_one_works(launcher)
+    launcher.client._clock.setInterval(milliseconds)
     hung = workers()
     os.kill(launcher.client.pid, signal.SIGSTOP)
     job = launcher.run(job_of(launcher.client, "models"))
