@@ -286,11 +286,15 @@ def test_what_cannot_be_run_is_told_and_the_others_go_on(place, tmp_path):
     assert missing not in done.tables[0].rows[0].figures
 
 
-def test_where_nothing_can_be_run_the_reason_is_the_error(place, tmp_path):
+@pytest.mark.parametrize("there", [0, 1])
+def test_where_nothing_can_be_run_the_reason_is_the_error(place, tmp_path, there):
     missing = next(name for name in RECIPES if name not in recipes_here())
+    if there:
+        _run(place, tmp_path, _networks(place)[:1], recipes=["fp32"], limit=1)
     with pytest.raises(EngineError) as caught:
         _run(place, tmp_path, _networks(place)[:1], recipes=[missing], limit=1)
     assert caught.value.code == "engine.unavailable"
+    assert len(list(tmp_path.glob("benchmark.html"))) == there
 
 
 def test_nothing_to_make_a_table_of_is_an_error(tmp_path):

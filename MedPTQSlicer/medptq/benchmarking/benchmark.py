@@ -78,7 +78,8 @@ def benchmark(
         ModelError: A network cannot be used.
         QuantizationError: A recipe is not known, the seed is below 0, or there are no patches.
         EngineError: Dask is not installed, or its scheduler does not answer.
-        MedPTQError: No cell could be measured; it is the reason of the first.
+        MedPTQError: Of the cells that were not there none could be measured; it is the reason of
+            the first.
         OutputError: The folder cannot be written, or holds no cell.
         Cancelled: The user asked to stop; cells that were finished stay.
 
@@ -111,7 +112,9 @@ def benchmark(
         failures = fill(outcomes, store, reporter)
         measured = len(tasks) - len(failures)
     tables = tables_of(store.cells(reporter))
-    if not tables and failures:
+    if tables:
+        write_tables(tables, place)
+    if failures and not measured:
         raise failures[0].error
     if not tables:
         raise OutputError(
@@ -120,5 +123,4 @@ def benchmark(
             why=f"{place} holds no results yet",
             todo="Give networks and a data set",
         )
-    write_tables(tables, place)
     return Benchmark(tuple(tables), measured, tuple(failures))
