@@ -28,6 +28,7 @@ from medptq.quantization.calibration import CalibrationPatches
 from medptq.quantization.quantized_model import (
     QuantizedModel,
     load_quantized_model,
+    require_place,
 )
 from medptq.quantization.quantizing import quantize_model
 from medptq.quantization.recipe import Recipe
@@ -99,7 +100,7 @@ def quantize(
     """
     plain = plain_model(model, reporter)
     folder = Path(output) if output is not None else place_of_twin(plain)
-    require_free(folder, overwrite=overwrite)
+    require_place(folder, overwrite=overwrite)
     sources = find_scans(Path(scans), reporter)
     with (
         memory_as_error(f"Quantizing {plain.title}"),

@@ -17,7 +17,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,22 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise _cannot_write(path, error) from error
 
 
+def refuse_losing(path: Path, names: Collection[str]) -> None:
+    """Make sure that a folder, if it is there, holds nothing but what is about to be replaced.
+
+    Raises:
+        OutputError: ``other-files`` - it holds something whose name is none of ``names``.
+    """
+    others = sorted({file.name for file in path.iterdir()} - {*names}) if path.is_dir() else []
+    if others:
+        raise OutputError(
+            "other-files",
+            f"{path} was not replaced",
+            why=f"it holds other files, such as {others[0]}, which would be lost",
+            todo="Choose another folder, or move them away",
+        )
+
+
 def recover(path: Path) -> None:
     """Clear away what processes that were killed while they wrote ``path`` have left beside it.
 
@@ -162,7 +178,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             if file.is_file():
                 _flush(file)
         if path.exists():
-            _refuse_losing(path, part)
+            refuse_losing(path, {file.name for file in part.iterdir()})
             path.rename(old)
         part.rename(path)
     except OSError as error:
@@ -243,19 +259,6 @@ def _beside(path: Path, role: str) -> Path:
     return path.with_name(
         f"{_PART}-{_MACHINE}-{os.getpid()}-{uuid.uuid4().hex[:8]}-{role}-{path.name}"
     )
-
-
-def _refuse_losing(path: Path, replacement: Path) -> None:
-    others = sorted(
-        {file.name for file in path.iterdir()} - {file.name for file in replacement.iterdir()}
-    )
-    if others:
-        raise OutputError(
-            "other-files",
-            f"{path} was not replaced",
-            why=f"it holds other files, such as {others[0]}, which would be lost",
-            todo="Choose another folder, or move them away",
-        )
 
 
 def _flush(path: Path) -> None:

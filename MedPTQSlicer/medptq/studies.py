@@ -23,7 +23,12 @@ from medptq.inference.sessions import SessionPool
 from medptq.progress import Reporter
 from medptq.quantization.calibration import KeptPatches
 from medptq.quantization.distributions import distributions_of
-from medptq.quantization.quantized_model import MANIFEST, QuantizedModel, load_quantized_model
+from medptq.quantization.quantized_model import (
+    MANIFEST,
+    QuantizedModel,
+    load_quantized_model,
+    require_place,
+)
 from medptq.quantization.recipe import LEAST_AGREEMENT, Recipe
 from medptq.quantization.sensitivity import affordable, layers_scheme, sensitivity_of
 from medptq.quantization.simulation.simulating import simulate
@@ -153,7 +158,7 @@ def auto_quantize(
         )
     plain = plain_model(model, reporter)
     folder = Path(output) if output is not None else place_of_twin(plain)
-    require_free(folder, overwrite=overwrite)
+    require_place(folder, overwrite=overwrite)
     calibrating, checking = _parted(find_scans(Path(scans), reporter), recipe.seed)
     with (
         memory_as_error(f"Quantizing {plain.title}"),

@@ -87,6 +87,17 @@ def test_unreadable_files_among_good_ones_are_skipped_by_name(tmp_path, network,
     assert load_quantized_model(tmp_path / "out").manifest["calibration"]["scans"] == 2
 
 
+@pytest.mark.parametrize("more", [[], ["--auto"]])
+def test_other_files_where_the_twin_is_to_be_are_told_before_anything_is_done(
+    tmp_path, network, capsys, more
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    status = _quantize(network, tmp_path / "no-scans", tmp_path / "out", "--overwrite", *more)
+    _refused(status, OUTPUT, capsys, tmp_path, "thesis.txt")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
 def test_only_unreadable_files(tmp_path, network, capsys):
     (tmp_path / "scans").mkdir()
     (tmp_path / "scans" / "bad.nii.gz").write_bytes(b"rubbish")

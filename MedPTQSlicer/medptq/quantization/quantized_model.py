@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medptq.artifacts import recover, sha256_of
+from medptq.artifacts import recover, refuse_losing, require_free, sha256_of
 from medptq.errors import ModelError
 from medptq.models.card import read_card
 from medptq.models.segmentation_model import SegmentationModel
@@ -47,6 +47,17 @@ def is_quantized_model(path: Path) -> bool:
     """Tell whether ``path`` is the folder of a quantized network."""
     recover(path)
     return (path / MANIFEST).is_file()
+
+
+def require_place(folder: Path, *, overwrite: bool) -> None:
+    """Make sure, before any work is done for it, that a twin can be written to a folder.
+
+    Raises:
+        OutputError: Something is there and ``overwrite`` is false, or something that is not a
+            twin's; or it cannot be written.
+    """
+    require_free(folder, overwrite=overwrite)
+    refuse_losing(folder, {MANIFEST, *_FILES, *_DATA})
 
 
 def load_quantized_model(folder: Path) -> QuantizedModel:
