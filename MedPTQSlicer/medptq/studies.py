@@ -82,6 +82,13 @@ def sensitivity(
         '/decoder/out/Conv'
     """
     recipe = Recipe(patches=_PATCHES, weight_bits=weight_bits, activation_bits=activation_bits)
+    if patches is not None and patches < 1:
+        raise QuantizationError(
+            "recipe",
+            "The layers were not measured",
+            why=f"agreement cannot be measured on {patches} patches",
+            todo="Give at least 1, or none",
+        )
     require_free(Path(output), overwrite=overwrite)
     plain = plain_model(model, reporter)
     sources = find_scans(Path(scans), reporter)

@@ -24,7 +24,7 @@ from medptq.benchmarking.benchmark import benchmark
 from medptq.benchmarking.data_set import read_data_set
 from medptq.benchmarking.recipes import RECIPES, recipes_here
 from medptq.cli import main
-from medptq.errors import Cancelled, EngineError, OutputError
+from medptq.errors import Cancelled, EngineError, OutputError, ScanError
 from medptq.evaluate.metrics import dice
 from medptq.progress import Reporter
 from tiny_network import write_network
@@ -295,6 +295,16 @@ def test_where_nothing_can_be_run_the_reason_is_the_error(place, tmp_path, there
         _run(place, tmp_path, _networks(place)[:1], recipes=[missing], limit=1)
     assert caught.value.code == "engine.unavailable"
     assert len(list(tmp_path.glob("benchmark.html"))) == there
+
+
+def test_what_is_named_twice_is_measured_once(place, tmp_path):
+    twice = _networks(place)[:1] * 2
+    assert _run(place, tmp_path, twice, recipes=["fp32", "fp32"], limit=1).measured == 1
+
+
+def test_a_benchmark_is_of_at_least_one_scan(place, tmp_path):
+    with pytest.raises(ScanError, match="limit of at least 1"):
+        _run(place, tmp_path, limit=0)
 
 
 def test_nothing_to_make_a_table_of_is_an_error(tmp_path):

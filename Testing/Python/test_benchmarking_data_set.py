@@ -102,6 +102,18 @@ def test_labels_on_another_grid_are_refused(tmp_path):
     assert caught.value.code == "scan.reference"
 
 
+@pytest.mark.parametrize("value", [65537, -1])
+def test_labels_that_would_become_others_are_refused(tmp_path, value):
+    data = read_data_set(write_data_set(tmp_path))
+    path = str(tmp_path / "labels" / "scan3.nii.gz")
+    labels = sitk.Cast(sitk.ReadImage(path), sitk.sitkInt32)
+    labels[1, 1, 1] = value
+    sitk.WriteImage(labels, path)
+    with pytest.raises(ScanError, match="from 0 to 65535") as caught:
+        data.read("scan3")
+    assert caught.value.code == "scan.reference"
+
+
 def test_a_scan_without_the_structure_has_an_empty_label_map(tmp_path):
     data = read_data_set(write_data_set(tmp_path))
     path = str(tmp_path / "labels" / "scan3.nii.gz")

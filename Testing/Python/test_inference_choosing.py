@@ -65,11 +65,12 @@ def twin(tmp_path) -> QuantizedModel:
     return quantize_model(model, patches, tmp_path / "twin", recipe=recipe)
 
 
-def with_agreement(twin: QuantizedModel, share: float, least: float) -> QuantizedModel:
+def with_agreement(twin: QuantizedModel, share: float, least: float | None) -> QuantizedModel:
     path = twin.folder / "manifest.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["agreement_with_fp32"]["voxels_equal"] = share
-    manifest["agreement_with_fp32"]["least_alike"] = {"name": "Lesion", "dice": least}
+    alike = None if least is None else {"name": "Lesion", "dice": least}
+    manifest["agreement_with_fp32"]["least_alike"] = alike
     path.write_text(json.dumps(manifest), encoding="utf-8")
     return load_quantized_model(twin.folder)
 
@@ -105,6 +106,7 @@ def test_tensorrt_in_fp32_is_only_built_if_it_is_asked_for(twin):
         (0.999, 0.95, "int8", ""),
         (0.95, 0.95, "fp32", "only 95.0% of the voxels"),
         (0.9999, 0.0, "fp32", "Lesion had a Dice of only 0.000"),  # of few voxels
+        (1.0, None, "fp32", "FP32 found nothing"),
     ],
 )
 def test_int8_is_taken_if_it_agrees(twin, share, least, precision, why):

@@ -8,12 +8,14 @@ import torch
 
 from medptq.errors import Cancelled
 from medptq.graph.executor import GraphExecutor
+from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
 from medptq.quantization.recovery.distillation import distil, output_loss
 from medptq.quantization.recovery.recovering import Recovery, simulate_recovered
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.simulating import simulate
 from medptq.quantization.writing import write_quantized
+from quantization_helpers import export
 from trained_network import graph, on_one_thread, patches, unseen  # noqa: F401 - fixtures
 
 W4A4 = Scheme(4, 4, signed=False, fitted_weights=True)
@@ -40,6 +42,34 @@ def test_patches_that_it_did_not_learn_from_come_out_better(
     before = _loss(network, unseen)
     distil(network, patches, steps=24)
     assert _loss(network, unseen) < at_most * before
+
+
+class Squeezed(torch.nn.Module):
+    """A convolution whose channels are weighed by a single value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = torch.nn.Conv3d(1, 8, 3, padding=1)
+        self.squeeze, self.excite = torch.nn.Linear(8, 1), torch.nn.Linear(1, 8)
+        self.last = torch.nn.Conv3d(8, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3, 4))))))
+        return self.last(x * weights[:, :, None, None, None])
+
+
+def test_a_layer_of_one_value_does_not_keep_the_others_from_learning(tmp_path):
+    shape = (1, 1, 8, 8, 8)
+    squeezed = export(Squeezed().eval(), shape, tmp_path / "net.onnx")
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(shape, generator=generator).numpy() for _ in range(4)]
+    network = simulate(simplify(squeezed, input_shape=shape), Scheme(3, 3), images)
+    batches = [torch.from_numpy(image) for image in images]
+    before = _loss(network, batches)
+    distil(network, images, steps=24)
+    assert _loss(network, batches) < 0.9 * before
 
 
 def test_all_that_it_learned_is_on_grids(graph, patches):

@@ -56,6 +56,14 @@ def test_mse_is_within_a_hair_of_the_best_range_there_is():
     assert _squared_error(values, found) < _squared_error(values, amax)
 
 
+@pytest.mark.parametrize("value", [0.7, 3.0, 6.0])
+@pytest.mark.parametrize("zeros", [0, 10_000])
+def test_entropy_keeps_what_all_values_are(value, zeros):
+    # As behind a clamp, or of a mask; 3 and 6 lie on an edge between two bins.
+    values = torch.cat([torch.zeros(zeros), torch.full((10_000,), value)])
+    assert threshold(_seen(values), "entropy", 99.99) == pytest.approx(value, rel=1e-6)
+
+
 def test_entropy_clips_a_lone_outlier_and_keeps_a_uniform_whole():
     uniform = torch.rand(100_000, generator=torch.Generator().manual_seed(3))
     assert threshold(_seen(uniform), "entropy", 99.99) > 0.9

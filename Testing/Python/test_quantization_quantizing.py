@@ -177,6 +177,16 @@ def test_patches_are_held_out_from_other_places_where_all_scans_were_used(model,
     assert not set(drawn) & set(held_out)
 
 
+@pytest.mark.parametrize("used", [2, 10])  # of five scans
+def test_what_is_held_out_is_of_several_scans(model, scans, used, monkeypatch):
+    patches = _patches(model, scans, Recipe(patches=used))
+    list(patches)
+    read: list[object] = []
+    prepared = patches._prepared
+    monkeypatch.setattr(patches, "_prepared", lambda scan: read.append(scan) or prepared(scan))
+    assert len(list(patches.held_out(3))) == len(set(read)) == 3
+
+
 def test_where_scans_have_no_other_patch_that_is_said(model, tmp_path):
     write_scan(tmp_path / "scans" / "small.nrrd", shape=(16, 16, 16))
     patches = _patches(model, tmp_path / "scans", Recipe(patches=2))

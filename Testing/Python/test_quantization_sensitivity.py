@@ -10,7 +10,7 @@ from medptq.errors import Cancelled
 from medptq.graph.simplify import simplify
 from medptq.progress import Progress, Reporter
 from medptq.quantization.agreement import LabelTally, labels_of
-from medptq.quantization.distributions import distributions_of
+from medptq.quantization.distributions import _Counts, distributions_of
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.sensitivity import affordable, sensitivity_of
 from medptq.quantization.simulation.simulating import simulate
@@ -136,3 +136,10 @@ def test_the_layer_that_was_made_sensitive_is_found(tmp_path):
     dice = [row.alone.dice for row in found.layers]
     assert dice == sorted(dice)
     assert found.together.output_error >= worst.all_but.output_error
+
+
+def test_more_values_are_counted_than_floating_point_tells_apart(simulated):
+    counts = _Counts(next(iter(simulated.grids.values())))
+    zeros = torch.zeros(20_000_000)
+    counts.add(zeros, zeros)
+    assert sum(counts.result().before) == 20_000_000

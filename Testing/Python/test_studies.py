@@ -187,6 +187,12 @@ def test_auto_needs_scans_to_measure_on(work, tmp_path):
     assert caught.value.code == "scan.too-few"
 
 
+def test_sensitivity_is_not_measured_on_no_patches(work):
+    with pytest.raises(QuantizationError) as caught:
+        medptq.sensitivity(work / "net.onnx", work / "scans", work / "none", patches=-8)
+    assert caught.value.code == "quantize.recipe"
+
+
 def test_auto_refuses_what_cannot_be(work):
     with pytest.raises(QuantizationError) as caught:
         medptq.auto_quantize(work / "net.onnx", work / "scans", work / "x", least_agreement=1.5)

@@ -72,9 +72,10 @@ def run_on_workers(
 
 
 def _wait_for_one(futures: set[Any]) -> None:
+    from distributed import TimeoutError as TakesLonger  # not Python's own, before 3.11
     from distributed import wait
 
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TakesLonger):
         wait(list(futures), timeout=_PATIENCE_SECONDS, return_when="FIRST_COMPLETED")
 
 

@@ -51,9 +51,10 @@ def open_tasks(
         QuantizationError: A recipe is not known.
         ScanError: A scan is not there.
     """
-    chosen, described = [recipe_named(name) for name in recipes], plan.to_json()
+    chosen = [recipe_named(name) for name in dict.fromkeys(recipes)]
+    described = plan.to_json()
     tasks = []
-    for network in reporter.track(networks, "Loading networks"):
+    for network in reporter.track([*dict.fromkeys(networks)], "Loading networks"):
         subject = load_subject(network, reporter)
         for recipe in chosen:
             inputs = inputs_of(subject, recipe, described)

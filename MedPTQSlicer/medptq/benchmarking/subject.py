@@ -77,9 +77,16 @@ def plan_of(data: DataSet, limit: int | None, patches: int, seed: int) -> Plan:
 
     Raises:
         QuantizationError: The seed is below 0, or there are no patches.
-        ScanError: Label maps are missing.
+        ScanError: Label maps are missing, or the limit is below 1.
     """
     Recipe(patches=patches, seed=seed)  # refuses what calibration would
+    if limit is not None and limit < 1:
+        raise ScanError(
+            "data-set",
+            "The networks were not tested",
+            why=f"they cannot be tested on {limit} scans",
+            todo="Give a limit of at least 1, or none",
+        )
     tested = tuple(data.split["test"][:limit])
     needed = [data.label_map_of(name) for name in tested]
     needed += [data.folder / data.groups] if data.groups else []

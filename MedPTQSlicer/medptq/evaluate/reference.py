@@ -28,11 +28,12 @@ def read_reference(path: Path, scan: Scan) -> LabelArray:
             todo="Resample them to the scan with nearest-neighbour interpolation",
         )
     labels = np.rint(reference.array[0])
-    if labels.min() < 0 or not np.array_equal(labels, reference.array[0]):
+    largest = np.iinfo(np.uint16).max
+    if not 0 <= labels.min() <= labels.max() <= largest or (labels != reference.array[0]).any():
         raise ScanError(
             "reference",
             "The reference labels cannot be used",
-            why=f"those of {path.name} are not whole numbers from 0 up",
+            why=f"those of {path.name} are not whole numbers from 0 to {largest}",
             todo="Give a label map, not an image or a probability map",
         )
     found: LabelArray = labels.astype(np.uint16)

@@ -144,6 +144,8 @@ def _disagreement(network: QuantizedModel) -> str:
             f"at calibration only {equal:.1%} of the voxels were labelled as in FP32 "
             f"({MIN_VOXELS_EQUAL:.0%} are asked)"
         )
+    if "least_alike" in agreement and least is None:
+        return "at calibration FP32 found nothing in the patches that were kept apart to compare on"
     if least and float(least["dice"]) < MIN_STRUCTURE_DICE:
         return (
             f"at calibration {least['name']} had a Dice of only {float(least['dice']):.3f} with "

@@ -79,22 +79,31 @@ class CalibrationPatches:
     def held_out(self, count: int) -> Iterator[NDArray[np.float32]]:
         """Yield up to so many patches that no pass has yielded; after a pass.
 
-        They are of scans that no pass has read, if there are any, and else of other places.
+        They are of as many scans as there can be: of those that no pass has read, if there are
+        any, and else of other places.
         """
         yielded, seed = set(self._yielded), self._recipe.seed + 1
         fresh = [source for source in self._sources if source not in self._tried]
         known = [source for source in self._sources if source in self._tried]
-        for sources in (fresh, [] if _is_whole(self._model) else known):
-            # Some may be patches that there were, so more are asked for than are taken.
-            most = count + len(self._yielded)
+        if _is_whole(self._model):
+            known = []
+        order = np.random.default_rng(seed).permutation(len(known))
+        # Of known scans some may be patches that there were, so more are asked for.
+        again = len(self._yielded)
+        each = [([known[n]], 1, 1 + again) for n in order]
+        for sources, most, asked in ((fresh, count, count), *each, (known, count, count + again)):
+            left = min(most, count)
+            if left == 0:
+                continue
             with contextlib.suppress(ScanError):
-                for patch in self._sample(sources, self._prepared, most, seed):
-                    if count == 0:
-                        return
-                    if _digest(patch) not in yielded:
-                        yielded.add(_digest(patch))
-                        count -= 1
-                        yield patch
+                for patch in self._sample(sources, self._prepared, asked, seed):
+                    if _digest(patch) in yielded:
+                        continue
+                    yielded.add(_digest(patch))
+                    yield patch
+                    left, count = left - 1, count - 1
+                    if left == 0:
+                        break
 
     def _sample(
         self,

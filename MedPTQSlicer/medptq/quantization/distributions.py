@@ -140,7 +140,12 @@ class _Counts:
     def _histogram(self, steps: Tensor) -> Tensor:
         last = self._first + self._bins * self._width
         inside = steps.clamp(self._first + self._width / 2, last - self._width / 2).float()
-        return torch.histc(inside, self._bins, self._first, last).long().cpu()
+        # It counts in the values' own type, whose steps are more than one above so many.
+        parts = torch.split(inside.flatten(), 1 << 24)
+        return sum(
+            (torch.histc(part, self._bins, self._first, last).long().cpu() for part in parts),
+            start=torch.zeros(self._bins, dtype=torch.long),
+        )
 
     def result(self) -> Distribution:
         scale = self._grid.scale

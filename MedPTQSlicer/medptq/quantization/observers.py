@@ -147,12 +147,13 @@ def _least_divergence(histogram: MagnitudeHistogram, bits: int) -> float:
     # Exact zeros (after ReLU, or background) are represented without error by every candidate,
     # and so many that they would decide the divergence alone.
     counts[0] = counts[1]
-    used = math.ceil(histogram.amax / histogram.width)
+    # The largest magnitude may be the lower edge of its bin.
+    used = min(int(histogram.amax / histogram.width) + 1, _BINS)
     total = counts.sum()
     if total == 0.0:
         return histogram.amax
     best, best_divergence = used, math.inf
-    for bins in range(levels, used + 1, max(used // 512, 1)):
+    for bins in (*range(levels, used, max(used // 512, 1)), used):
         reference = counts[:bins].copy()
         reference[-1] += counts[bins:].sum()
         divergence = _divergence(reference / total, _requantized(counts[:bins], levels))

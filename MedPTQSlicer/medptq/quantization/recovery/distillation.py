@@ -116,7 +116,7 @@ class _Learned:
 
         def measure(name: str, output: Tensor) -> None:
             layer = layers[name]
-            spread = max(float(output.std()), 1e-6)
+            spread = max(float(output.std(correction=0)), 1e-6)  # there may be but one value
             bias = layer.correction
             if bias is None:
                 channels = output.shape[layer.channel_axis]
