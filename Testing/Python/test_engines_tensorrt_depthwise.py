@@ -127,6 +127,13 @@ def test_other_convolutions_are_left():
         assert after == node
 
 
+def test_integers_around_another_zero_point_are_left():
+    plain = graph_of(64, integers="per channel")
+    plain.graph.initializer.append(numpy_helper.from_array(np.full(64, 3, np.int8), "zero"))
+    plain.graph.node[0].input.append("zero")
+    assert groups(in_groups(plain)) == 64
+
+
 def test_weights_that_two_convolutions_share_are_each_one_s_own():
     plain = graph_of(64)
     twin = plain.graph.node.add()

@@ -161,6 +161,42 @@ def test_what_does_not_fit_fp16_is_cut_off_not_infinite():
     assert numpy_helper.to_array(cut) == np.float16(65504)
 
 
+def test_what_is_not_zero_is_not_zero_in_fp16_either():
+    graph = proof_network(quantized=True)
+    [scales] = [tensor for tensor in graph.graph.initializer if tensor.name == "weights1_scale"]
+    dead = numpy_helper.to_array(scales).copy()
+    dead[3] = 1e-38  # of a channel whose weights are all zero
+    scales.CopyFrom(numpy_helper.from_array(dead, scales.name))
+    half = in_half_precision(graph)
+    [scales] = [tensor for tensor in half.graph.initializer if tensor.name == "weights1_scale"]
+    assert scales.data_type == TensorProto.FLOAT16
+    assert numpy_helper.to_array(scales).min() > 0
+
+
+@pytest.mark.parametrize("allows_zero", [False, True])
+@pytest.mark.parametrize("is_constant", [False, True])
+def test_reshapes_for_one_patch_are_for_any_number_of_them(allows_zero, is_constant):
+    shape = (1, 1, 4, 4, 4)
+    weights, nodes, value = [], [], "image"
+    # As PyTorch's exporters write them: the newer one with allowzero.
+    for name, sizes in (("flat", (1, 1, 64)), ("whole", shape)):
+        array = numpy_helper.from_array(np.array(sizes, np.int64), f"{name}/shape")
+        if is_constant:
+            nodes.append(helper.make_node("Constant", [], [f"{name}/shape"], value=array))
+        else:
+            weights.append(array)
+        attributes = {"allowzero": 1} if allows_zero else {}
+        nodes.append(helper.make_node("Reshape", [value, f"{name}/shape"], [name], **attributes))
+        value = name
+    sides = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", value)
+    ]
+    graph = helper.make_graph(nodes, "reshapes", sides[:1], sides[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    patches = image((2, *shape[1:]))
+    assert torch.equal(run(with_input_shape(model, (2, *shape[1:])), patches), patches)
+
+
 def test_the_batch_can_be_changed_but_not_the_patch(quantized):
     graph = with_input_shape(quantized, (3, *SMALL[1:]))
     assert run(graph, image((3, *SMALL[1:]))).shape == (3, 2, 16, 16, 16)
@@ -229,6 +265,17 @@ def test_weights_are_put_back_even_where_nodes_have_no_names():
     patch = image(PROOF_SHAPE)
     expected = run(proof_network(quantized=False), patch)
     assert difference(run(plain, patch), expected) < 0.01  # what rounding to INT8 does to weights
+
+
+def test_weights_around_another_zero_point_are_put_back():
+    graph = proof_network(quantized=True)
+    expected = run(placed(graph, Placement("none", frozenset())), image(PROOF_SHAPE))
+    for tensor in graph.graph.initializer:
+        if tensor.name.startswith("weights") and tensor.data_type == TensorProto.INT8:
+            moved = (numpy_helper.to_array(tensor).astype(np.int16) + 128).astype(np.uint8)
+            tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+    plain = placed(graph, Placement("none", frozenset()))
+    assert torch.equal(run(plain, image(PROOF_SHAPE)), expected)
 
 
 def test_nothing_in_int8_is_the_network_with_rounded_weights(quantized, residual):

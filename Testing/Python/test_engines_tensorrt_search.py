@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import weakref
 from collections.abc import Mapping
 
 import onnx
@@ -170,6 +172,41 @@ def test_memory_that_does_not_suffice_for_any_is_told_as_such():
 
     with pytest.raises(MemoryError, match=r"^1 GB are missing$"):
         fastest(build)
+
+
+def test_memory_that_lacks_in_different_ways_is_still_memory():
+    # Checking what was built runs out of it as PyTorch, building as TensorRT does.
+    reasons = itertools.chain(
+        [EngineError("memory", "It was not checked", why="2 GB", todo="Wait")],
+        itertools.repeat(MemoryError("1 GB is missing")),
+    )
+
+    def build(*_: object) -> CheckedBuild:
+        reason = next(reasons)
+        raise reason from MemoryError()
+
+    with pytest.raises(EngineError) as error:
+        fastest(build)
+    assert error.value.code == "engine.memory"
+
+
+def test_what_failed_holds_no_memory_while_the_next_is_built():
+    class Network:
+        pass
+
+    held: list[weakref.ref[Network]] = []
+    alive: list[int] = []
+
+    def build(*_: object) -> CheckedBuild:
+        alive.append(sum(network() is not None for network in held))
+        network = Network()
+        held.append(weakref.ref(network))
+        raise RuntimeError(f"no kernel {len(held)}")
+
+    with pytest.raises(EngineError):
+        fastest(build)
+    assert len(alive) > 2
+    assert set(alive) == {0}
 
 
 def test_if_nothing_can_be_built_for_several_reasons_all_are_told():

@@ -33,6 +33,12 @@ FP32 = way("TensorRT FP32", 6.0, form="written out")
         ([FP32, way("TensorRT FP16", 3.0, 0.05)], "*nothing that agrees*"),
         ([FP32, way("TensorRT FP16", 3.0, refused="it is off")], "*nothing that agrees*"),
         ([FP32], "*not run in FP16*"),
+        # Against the fastest of the others.
+        (
+            [FP32, way("TensorRT FP16", 3.0), way("TensorRT FP16", 2.5, form="own layer")]
+            + [way("TensorRT INT8", 2.0, layers={"int8": 3})],
+            "| 2.00 | INT8 | 3.00 | 1.25 |",
+        ),
         # A network that rounding changes that much in PyTorch, too.
         ([way("PyTorch AMP", 9.0, 0.04), way("TensorRT FP16", 3.0, 0.05)], "| 3.00 | FP16 |"),
         ([{"way": "PyTorch AMP", "batch": 1, "failed": "x"}, FP32], "*not run in FP16*"),

@@ -26,12 +26,12 @@ def table(report: dict[str, Any]) -> str:
         "",
         f"Random weights. Median of {RUNS} runs (at least {LEAST_RUNS} of what is slow), on the "
         "device, of a whole batch. *Against* TensorRT's FP32 (which is TF32) and PyTorch's at the "
-        "same batch. *Ours* is the fastest of FP16 in each form of the normalizations and INT8 as "
-        "it was placed here. *At best*: the time that the convolutions and matrix products alone "
-        "take at the GPU's peaks, measured in the same run. *Error*: root mean square of the "
-        "output's difference from PyTorch FP32, as a share of the output's own. *Layers*: "
-        "convolutions and matrix products by what they read, as TensorRT's inspector tells."
-        + _of_builds(report),
+        "same batch. *Ours* is the fastest of FP16 in the forms of normalizations that are listed "
+        "and INT8 as it was placed here. *At best*: the time that the convolutions and matrix "
+        "products alone take at the GPU's peaks, measured in the same run. *Error*: root mean "
+        "square of the output's difference from PyTorch FP32, as a share of the output's own. "
+        "*Layers*: convolutions and matrix products by what they read, as TensorRT's inspector "
+        "tells." + _of_builds(report),
         "",
         *([report["note"], ""] if "note" in report else []),  # of who published it
         *_of_ours(report),
@@ -131,11 +131,11 @@ def _is_right(way: dict[str, Any], found: dict[str, Any]) -> bool:
 
 
 def _ratio(ours: dict[str, Any], key: str, base: str, ways: list[dict[str, Any]]) -> str:
-    """Return how many times as much the first way of a name has or takes."""
-    for other in ways:
-        if other["way"] == base and key in other and ours[key] > 0:
-            return f"{other[key] / ours[key]:.2f}"
-    return ""
+    """Return how many times as much the fastest way of a name has or takes."""
+    others = [other for other in ways if other["way"] == base and key in other and "ms" in other]
+    if not others or ours[key] <= 0:
+        return ""
+    return f"{min(others, key=lambda other: float(other['ms']))[key] / ours[key]:.2f}"
 
 
 def _title(way: dict[str, Any]) -> str:

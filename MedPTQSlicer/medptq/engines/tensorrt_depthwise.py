@@ -58,11 +58,16 @@ def in_groups(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _integers(node: ir.Node) -> NDArray[Any] | None:
-    """Return the constant that a DequantizeLinear reads, if its scales are per output channel."""
+    """Return the constant that a DequantizeLinear reads, in which a zero means zero.
+
+    None if it is none, or if its scales are not per output channel.
+    """
     if node.op_type != "DequantizeLinear":
         return None
-    scale = constant_of(node, 1)
+    scale, zero = constant_of(node, 1), constant_of(node, 2)
     if scale is None or (scale.size > 1 and node.attributes.get_int("axis", 1) != 0):
+        return None
+    if zero is not None and zero.any():
         return None
     return constant_of(node, 0)
 

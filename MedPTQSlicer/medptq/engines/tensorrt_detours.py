@@ -1,8 +1,9 @@
 """Reshapes and transpositions that undo each other, written as one Reshape for TensorRT.
 
 Nested transformers put blocks of tokens together into a volume, of which the next layer takes the
-tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. This is not what
-makes its engines of UNesT wrong for one patch at a time: they are, with these detours and without.
+tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. The engines of
+UNesT that are right have been built without such detours, and without axes of one, which alone is
+not known to suffice (see :mod:`medptq.engines.tensorrt_unit_axes`).
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ _QDQ_IN_FP16 = 19
 """The first opset whose Q/DQ nodes take FP16."""
 
 _HALF_MAX = float(np.finfo(np.float16).max)
+_HALF_MIN = float(np.finfo(np.float16).smallest_subnormal)
 _STAYS_FP32 = {"Resize": (1, 2)}  # ONNX's scales are FP32 whatever is resized
 
 
@@ -30,6 +31,7 @@ def with_input_shape(
 
     Raises:
         EngineError: ``engine.build`` - the graph was made for another shape.
+        ModelError: Its opset is too old, or cannot be converted.
     """
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
@@ -66,14 +68,22 @@ def _free_batch(model: onnx.ModelProto) -> None:
         for value in (*inferred.value_info, *inferred.input)
         if value.type.tensor_type.shape.dim
     }
-    shapes = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = {tensor.name: tensor for tensor in model.graph.initializer} | {
+        node.output[0]: node.attribute[0].t
+        for node in model.graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
     for node in model.graph.node:
         if node.op_type != "Reshape" or node.input[1] not in shapes:
             continue
         shape = numpy_helper.to_array(shapes[node.input[1]]).copy()
-        if shape.size and shape[0] == 1 and batches.get(node.input[0]) == 1:
+        if shape.size and shape[0] == 1 and batches.get(node.input[0]) == 1 and shape.all():
+            # PyTorch's newer exporter has it name a size of zero, of which there is none.
+            attributes = [each for each in node.attribute if each.name != "allowzero"]
+            del node.attribute[:]
+            node.attribute.extend(attributes)
             shape[0] = 0
-            name = f"{node.output[0]}/shape"
+            name = f"{node.output[0]}/shape-of-any-batch"
             model.graph.initializer.append(numpy_helper.from_array(shape, name))
             node.input[1] = name
 
@@ -129,8 +139,16 @@ def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _half(tensor: onnx.TensorProto) -> onnx.TensorProto:
-    values = np.clip(numpy_helper.to_array(tensor), -_HALF_MAX, _HALF_MAX)
-    return numpy_helper.from_array(values.astype(np.float16), tensor.name)
+    """Return a tensor in FP16; nothing becomes infinite, and only what is zero becomes zero.
+
+    The scale of a channel that is dead and what keeps a division from being one by zero may be
+    less than FP16 holds.
+    """
+    values = numpy_helper.to_array(tensor)
+    half = np.clip(values, -_HALF_MAX, _HALF_MAX).astype(np.float16)
+    lost = (half == 0) & (values != 0)
+    kept = np.where(lost, np.copysign(_HALF_MIN, values), half).astype(np.float16)
+    return numpy_helper.from_array(kept, tensor.name)
 
 
 def _with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:

@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import onnx
 
+from medptq.engines.memory import let_go_of_what_it_holds
 from medptq.engines.tensorrt_building import FASTEST_KERNELS
 from medptq.engines.tensorrt_library import cannot_build
 from medptq.engines.tensorrt_normalization import Form
 from medptq.engines.tensorrt_placement import Placement, placements
 from medptq.engines.tensorrt_plan import Plan, Tried
-from medptq.engines.tensorrt_search import BuildChecked, Way, build_way
-from medptq.errors import first_line
+from medptq.engines.tensorrt_search import BuildChecked, Way, build_way, why_of
+from medptq.errors import EngineError
 from medptq.progress import Reporter
 
 _QUICK = (1, 0)
@@ -74,8 +75,9 @@ def build_int8(
             continue
         try:
             way = build_way(graph, placement, form, "int8", reporter, build_at(level))
-        except (RuntimeError, MemoryError) as error:
-            failed.append(Tried(placement.name, None, None, first_line(error), form))
+        except (RuntimeError, MemoryError, EngineError) as error:
+            let_go_of_what_it_holds(error)
+            failed.append(Tried(placement.name, None, None, why_of(error), form))
             failure = error
             refused.add((placement, level))
         else:

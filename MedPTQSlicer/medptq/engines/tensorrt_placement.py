@@ -148,8 +148,11 @@ def _dequantized(graph: ir.Graph, dequantize: ir.Node) -> ir.Value:
     integers, scale = constant_of(dequantize, 0), constant_of(dequantize, 1)
     if integers is None or scale is None:
         raise ValueError(f"{dequantize.name} is of no constant")
+    zero = constant_of(dequantize, 2)
+    zero = np.zeros_like(scale) if zero is None else zero
     if scale.ndim:
         shape = [1] * integers.ndim
         shape[dequantize.attributes.get_int("axis", 1)] = -1
-        scale = scale.reshape(shape)
-    return add_constant(graph, name, (integers * scale).astype(np.float32))
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    values = (integers.astype(np.float32) - zero.astype(np.float32)) * scale
+    return add_constant(graph, name, values.astype(np.float32))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from medptq.engines.memory import let_go_of_what_it_holds
 from medptq.engines.protocol import Precision
 from medptq.engines.tensorrt_checked_build import CheckedBuild, build_checked
 from medptq.engines.tensorrt_library import cannot_build
@@ -20,6 +21,7 @@ from medptq.engines.tensorrt_plan import Plan, Tried
 from medptq.engines.tensorrt_profile import times_by_node
 from medptq.engines.tensorrt_refused import refused_in
 from medptq.errors import EngineError, first_line
+from medptq.graph.out_of_memory import is_out_of_memory
 from medptq.progress import Reporter
 
 MEASURED = "layers that were faster in INT8"
@@ -61,6 +63,11 @@ class Way:
         """Return what of it a plan tells."""
         build = self.build
         return Tried(self.placement.name, build.milliseconds, build.error, self.note, self.form)
+
+
+def why_of(error: Exception) -> str:
+    """Return why something was not built, in a line."""
+    return error.why if isinstance(error, EngineError) else first_line(error)
 
 
 def build_fastest(
@@ -110,13 +117,11 @@ def build_fastest(
             placement, form = candidate.placement, candidate.form
             ways.append(build_way(graph, placement, form, precision, reporter, build))
         except (RuntimeError, MemoryError, EngineError) as error:
-            note = error.why if isinstance(error, EngineError) else first_line(error)
-            failed.append(Tried(name, None, None, note, candidate.form))
+            let_go_of_what_it_holds(error)  # the next one needs the memory
+            failed.append(Tried(name, None, None, why_of(error), candidate.form))
             failures.append(error)
     if not ways:
-        if len({tried.note for tried in failed}) == 1 or all(
-            isinstance(failure, MemoryError) for failure in failures
-        ):
+        if len({tried.note for tried in failed}) == 1 or all(map(is_out_of_memory, failures)):
             raise failures[0]
         told = (f"{tried.placement} in INT8, {tried.form}: {tried.note}" for tried in failed)
         raise cannot_build("; ".join(told))

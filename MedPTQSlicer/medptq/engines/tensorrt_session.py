@@ -88,9 +88,11 @@ class TensorRTSession(Session):
 
     def times_of_layers(self) -> Mapping[str, float]:
         """Return the median milliseconds of each layer, by TensorRT's names for them."""
+        logger = log(import_tensorrt())
+        logger.errors.clear()
         context = self._engine.create_execution_context()
         if context is None:
-            raise failure(log(import_tensorrt()).errors)
+            raise failure(logger.errors)
         for name, tensor in self._tensors.items():
             context.set_tensor_address(name, tensor.data_ptr())
 
