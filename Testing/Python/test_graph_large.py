@@ -18,7 +18,13 @@ from medptq.engines.protocol import BuildRequest
 from medptq.errors import ModelError
 from medptq.graph import loading
 from medptq.graph.executor import GraphExecutor
-from medptq.graph.external_data import content_digest, is_whole, save_graph, serialized
+from medptq.graph.external_data import (
+    content_digest,
+    is_whole,
+    save_graph,
+    serialized,
+    stored_bytes,
+)
 from medptq.graph.loading import load_graph
 from medptq.models.export import export_onnx
 from medptq.progress import Reporter
@@ -71,6 +77,11 @@ def test_large_weights_stay_in_their_file_and_small_ones_do_not(
     assert [list(tensor.dims) for tensor in outside] == [[128, 100, 3, 3, 3]]
     assert not is_whole(graph)
     torch.testing.assert_close(*outputs(network, graph))
+
+
+def test_the_size_of_a_network_is_that_of_all_its_files(path: Path) -> None:
+    files = [file.stat().st_size for file in path.parent.iterdir()]
+    assert stored_bytes(path) == sum(files) > 1_000_000
 
 
 def test_no_write_to_a_weight_reaches_its_file(path: Path) -> None:

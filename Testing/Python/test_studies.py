@@ -15,10 +15,12 @@ import medptq
 from medptq.cli import main
 from medptq.engines.built import entries
 from medptq.engines.selection import usable_engines
-from medptq.errors import Cancelled, OutputError, QuantizationError, ScanError
+from medptq.errors import Cancelled, EngineError, OutputError, QuantizationError, ScanError
+from medptq.evaluate import recipe_search
 from medptq.evaluate.formats import percent
 from medptq.evaluate.trial import Trial, name_of
 from medptq.progress import Reporter
+from medptq.quantization.quantizing import quantize_model
 from medptq.quantization.recipe import Recipe
 from small_networks import one_thread
 from tiny_network import write_network, write_scan
@@ -177,6 +179,25 @@ def test_auto_says_how_near_it_came_where_nothing_passes(work, monkeypatch, caps
     assert any("scales per channel" in name for name in tried)
     assert any("spared" in name for name in tried)
     assert sum(built.precision == "int8" for _, built in entries()) <= 1
+
+
+@INT8
+def test_auto_takes_what_has_passed_if_a_later_recipe_fails(work, monkeypatch):
+    def quantized(*args: object, **options: object) -> object:
+        if options["recipe"].weight_bits == 4:
+            raise EngineError("build", "It cannot be built", why="a kernel is missing", todo="Wait")
+        return quantize_model(*args, **options)
+
+    monkeypatch.setattr(recipe_search, "quantize_model", quantized)
+    warnings: list[str] = []
+    made = medptq.auto_quantize(
+        *(work / "net.onnx", work / "scans", work / "eight"),
+        least_agreement=0.5,
+        recipe=Recipe(observer="max", patches=4),
+        reporter=Reporter(on_warning=warnings.append),
+    )
+    assert made.recipe.weight_bits == 8
+    assert any("No other recipe was tried: It cannot be built" in text for text in warnings)
 
 
 @INT8

@@ -21,6 +21,7 @@ from medptq.evaluate.reference import read_reference
 from medptq.evaluate.report import write_report
 from medptq.evaluate.results import Comparison, EngineResult, Machine, Score, to_json
 from medptq.evaluate.tables import engine_rows, structure_rows, write_table
+from medptq.graph.external_data import stored_bytes
 from medptq.inference.build_samples import samples_of
 from medptq.inference.networks import Network, graph_of, open_network
 from medptq.models.segmentation_model import SegmentationModel
@@ -176,7 +177,7 @@ def _result(
     return EngineResult(
         engine=engine,
         precision=precision,
-        model_size_mb=graph_of(network, precision).stat().st_size / 1e6,
+        model_size_mb=stored_bytes(graph_of(network, precision)) / 1e6,
         latency=run.latency,
         volume_seconds=run.volume_seconds,
         peak_memory_mb=run.peak_memory_mb,

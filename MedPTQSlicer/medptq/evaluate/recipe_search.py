@@ -22,10 +22,11 @@ from medptq.artifacts import remove_folder, sha256_of
 from medptq.engines.built import remove_builds_of
 from medptq.engines.protocol import Engine, Precision, Session
 from medptq.engines.selection import held_to, usable_engines
-from medptq.errors import QuantizationError
+from medptq.errors import EngineError, QuantizationError
 from medptq.evaluate.formats import milliseconds
 from medptq.evaluate.latency import measure_latency
 from medptq.evaluate.trial import ALIKE, Trial, name_of
+from medptq.graph.external_data import stored_bytes
 from medptq.inference.choosing import choose
 from medptq.inference.networks import Network, graph_of, open_network
 from medptq.models.segmentation_model import SegmentationModel
@@ -104,10 +105,15 @@ class RecipeSearch:
             EngineError: No engine here runs INT8.
             Cancelled: The user asked to stop.
         """
-        for recipe in self._recipes(most_sensitive):
-            self._reporter.check()
-            self._try(recipe)
-        passed = [trial for trial in self.trials if trial.passed and trial.recipe is not None]
+        try:
+            for recipe in self._recipes(most_sensitive):
+                self._reporter.check()
+                self._try(recipe)
+        except (EngineError, QuantizationError) as error:
+            if not self._passed():
+                raise
+            self._reporter.warn(f"No other recipe was tried: {error}")
+        passed = self._passed()
         if not passed:
             raise self._nothing_passed()
         chosen = passed[0]
@@ -124,6 +130,9 @@ class RecipeSearch:
                 f"{chosen.milliseconds:.1f}: what INT8 gains is the size of the file."
             )
         return self._kept[chosen.name]
+
+    def _passed(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.passed and trial.recipe is not None]
 
     def _recipes(self, most_sensitive: Callable[[], Sequence[str]]) -> Iterator[Recipe]:
         """Yield what is to be tried next, as what was tried so far tells."""
@@ -243,7 +252,7 @@ class RecipeSearch:
             voxels_equal=tally.voxels_equal,
             least_alike=least_alike(tally.structures, self._model.labels),
             milliseconds=latency.min,
-            megabytes=graph_of(network, precision).stat().st_size / 1e6,
+            megabytes=stored_bytes(graph_of(network, precision)) / 1e6,
             passed=tally.dice >= self._least,
         )
 

@@ -71,6 +71,19 @@ def is_whole(model: onnx.ModelProto) -> bool:
     return not any(_is_outside(tensor) for tensor in model.graph.initializer)
 
 
+def stored_bytes(path: Path) -> int:
+    """Return the bytes of a graph's file and of those beside it that hold its weights.
+
+    Raises:
+        ModelError: Such a file is missing, or lies elsewhere.
+    """
+    model = onnx.load_model(path, load_external_data=False)
+    others = {
+        _place_of(tensor, path.parent).file for tensor, _ in _tensors(model) if _is_outside(tensor)
+    }
+    return sum(file.stat().st_size for file in (path, *others))
+
+
 def mapped_data(tensor: onnx.TensorProto) -> NDArray[np.generic] | None:
     """Return the data of a tensor that :func:`read_external_data` left in its file.
 
