@@ -13,11 +13,13 @@ import torch
 
 import medptq
 from medptq.artifacts import sha256_of
+from medptq.engines.built import machine_digest
 from medptq.engines.cache import open_session
 from medptq.engines.proof_network import proof_network
 from medptq.engines.protocol import Availability, BuildRequest, Session
 from medptq.engines.pytorch import PyTorchEngine
 from medptq.errors import EngineError, ModelError, OutputError
+from medptq.installation.nvidia import Gpu
 from medptq.models.cache import cache_folder
 from medptq.progress import Progress, Reporter
 
@@ -238,7 +240,7 @@ def test_what_another_machine_built_is_left_to_it_and_built_again_with_a_notice(
     reporter = Reporter(None, warnings.append)
     here = "medptq.engines.built.machine_digest"
     with monkeypatch.context() as patch:  # a cache in a home that several machines share
-        patch.setattr(here, lambda: "another machine")
+        patch.setattr(here, lambda _: "another machine")
         patch.setattr(engine, "version", "elsewhere")
         open_session(engine, request_, reporter).close()
     (theirs,) = blobs()
@@ -250,6 +252,21 @@ def test_what_another_machine_built_is_left_to_it_and_built_again_with_a_notice(
     assert works(open_session(engine, request_, reporter))
     assert (engine.built, len(warnings)) == (2, 1)
     assert theirs in blobs()
+
+
+def test_what_tensorrt_builds_is_for_a_gpu_and_its_driver(monkeypatch):
+    def digests(name: str, driver: str) -> list[str]:
+        machine_digest.cache_clear()
+        monkeypatch.setattr("medptq.engines.built.nvidia_gpus", lambda: (Gpu(name, driver, 1, 1),))
+        return [machine_digest(engine) for engine in ("openvino", "tensorrt")]
+
+    cpu, one = digests("NVIDIA T4", "535.54")
+    assert digests("NVIDIA T4", "535.99") == [cpu, one]
+    for other in (("NVIDIA T4", "570.1"), ("NVIDIA L4", "535.54")):
+        same, differs = digests(*other)
+        assert same == cpu
+        assert differs not in (cpu, one)
+    machine_digest.cache_clear()
 
 
 def test_an_entry_that_claims_to_be_of_this_machine_is_not_trusted_for_it(request_):

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from medptq.installation.nvidia import nvidia_gpus
 from medptq.models.cache import cache_folder
 from medptq.versions import installed_version
 
@@ -47,7 +48,8 @@ class BuiltFor:
     def here(cls, graph: str, engine: str, precision: str, input_shape: Sequence[int]) -> BuiltFor:
         """Return what a build on this machine, with the libraries that are installed, is for."""
         version = installed_version(_DISTRIBUTIONS.get(engine, engine))
-        return cls(graph, engine, version, precision, tuple(input_shape), machine_digest())
+        shape = tuple(input_shape)
+        return cls(graph, engine, version, precision, shape, machine_digest(engine))
 
     @property
     def is_for_here(self) -> bool:
@@ -92,9 +94,14 @@ def remove_builds_of(graphs: set[str]) -> int:
 
 
 @functools.cache
-def machine_digest() -> str:
-    """Return a digest of the system and the processor, the same on machines of one kind."""
+def machine_digest(engine: str) -> str:
+    """Return a digest of the system and what an engine runs on, the same on machines of one kind.
+
+    That is the processor, and for TensorRT the GPUs and their driver, too.
+    """
     kind = [platform.system(), platform.machine(), cpu_name()]
+    if engine == "tensorrt":
+        kind += [f"{gpu.name}, driver {gpu.driver.partition('.')[0]}" for gpu in nvidia_gpus()]
     return hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]
 
 
