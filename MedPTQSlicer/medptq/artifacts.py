@@ -100,14 +100,19 @@ def refuse_losing(path: Path, names: Collection[str]) -> None:
     """Make sure that a folder, if it is there, holds nothing but what is about to be replaced.
 
     Raises:
-        OutputError: ``other-files`` - it holds something whose name is none of ``names``.
+        OutputError: ``other-files`` - it is a file, or holds something whose name is none of
+            ``names``.
     """
-    others = sorted({file.name for file in path.iterdir()} - {*names}) if path.is_dir() else []
-    if others:
+    if not path.exists():
+        return
+    is_folder = path.is_dir()
+    others = sorted({file.name for file in path.iterdir()} - {*names}) if is_folder else []
+    if others or not is_folder:
+        held = f"it holds other files, such as {others[0]}," if others else "it is a file,"
         raise OutputError(
             "other-files",
             f"{path} was not replaced",
-            why=f"it holds other files, such as {others[0]}, which would be lost",
+            why=f"{held} which would be lost",
             todo="Choose another folder, or move them away",
         )
 

@@ -88,6 +88,15 @@ def test_unreadable_files_among_good_ones_are_skipped_by_name(tmp_path, network,
 
 
 @pytest.mark.parametrize("more", [[], ["--auto"]])
+def test_a_file_where_the_twin_is_to_be_is_kept(tmp_path, network, capsys, more):
+    (tmp_path / "out").write_text("years of work")
+    write_scan(tmp_path / "scans" / "a.nii.gz")
+    status = _quantize(network, tmp_path / "scans", tmp_path / "out", "--overwrite", *more)
+    _refused(status, OUTPUT, capsys, tmp_path, "it is a file")
+    assert (tmp_path / "out").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("more", [[], ["--auto"]])
 def test_other_files_where_the_twin_is_to_be_are_told_before_anything_is_done(
     tmp_path, network, capsys, more
 ):
