@@ -10,69 +10,28 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import medptq
-from labeled_scans import write_data_set
-from medptq.benchmarking.benchmark import benchmark
+from benchmarking_place import (  # noqa: F401 - some are fixtures
+    QUICK,
+    networks_of,
+    on_one_thread,
+    own_cache,
+    place,
+    run_benchmark,
+    warnings_to,
+)
 from medptq.benchmarking.data_set import read_data_set
-from medptq.benchmarking.recipes import RECIPES, recipes_here
+from medptq.benchmarking.recipes import recipes_here
 from medptq.cli import main
-from medptq.errors import Cancelled, EngineError, OutputError, ScanError
+from medptq.errors import Cancelled, EngineError
 from medptq.evaluate.metrics import dice
 from medptq.progress import Reporter
-from tiny_network import write_network
-
-QUICK = ["fp32", "w8a8-tensor", "w4a4-tensor", "w4a4-adaptive"]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks and a data set, and a cache that the tests share."""
-    folder = tmp_path_factory.mktemp("benchmark")
-    write_data_set(folder / "data")
-    for name in ("one", "two"):
-        path = write_network(folder / "networks", name)
-        card = json.loads(path.with_suffix(".json").read_text("utf-8"))
-        card["id"] = name
-        card["title"] = "<b>Brightness</b> | 1"
-        path.with_suffix(".json").write_text(json.dumps(card))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDPTQ_CACHE", str(place / "cache"))
-    monkeypatch.setenv("MEDPTQ_LIBRARY", str(place / "library"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # for other processes, as below for this one
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def _networks(place: Path) -> list[str]:
-    return [str(place / "networks" / f"{name}.onnx") for name in ("one", "two")]
-
-
-def _run(place: Path, output: Path, networks: list[str] | None = None, **more: Any) -> Any:
-    more.setdefault("recipes", QUICK)
-    chosen = _networks(place) if networks is None else networks
-    return benchmark(chosen, place / "data" / "blocks.json", output, patches=3, **more)
-
-
-def _warnings(said: list[str]) -> Reporter:
-    return Reporter(on_warning=said.append)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +39,7 @@ def whole(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run in one process wrote that nothing disturbed."""
     output = tmp_path_factory.mktemp("whole")
     os.environ["MEDPTQ_CACHE"] = str(place / "cache")
-    done = _run(place, output)
+    done = run_benchmark(place, output)
     assert (done.measured, done.failures) == (8, ())
     return output
 
@@ -90,7 +49,7 @@ def test_figures_are_those_of_the_label_maps(place, whole):
     scores: dict[int, list[float]] = {1: [], 2: []}
     for name in data.split["test"]:
         path = place / "data" / "images" / f"{name}.nii.gz"
-        [found] = medptq.segment(_networks(place)[0], path, engine="pytorch", precision="fp32")
+        [found] = medptq.segment(networks_of(place)[0], path, engine="pytorch", precision="fp32")
         truth = data.read(name).labels
         for label, value in dice(truth, found.segmentation.labels, [1, 2]).items():
             scores[label].append(value)
@@ -113,7 +72,7 @@ def test_figures_are_those_of_the_label_maps(place, whole):
 def test_every_recipe_of_this_machine_can_be_run(place, tmp_path):
     names = recipes_here()
     assert "w8a8-openvino" in names
-    done = _run(place, tmp_path, _networks(place)[:1], recipes=names, limit=1)
+    done = run_benchmark(place, tmp_path, networks_of(place)[:1], recipes=names, limit=1)
     assert done.failures == ()
     [row] = done.tables[0].rows
     assert list(row.figures) == names
@@ -128,15 +87,15 @@ def test_every_recipe_of_this_machine_can_be_run(place, tmp_path):
 
 def test_what_is_there_is_not_run_again(place, whole):
     before = (whole / "benchmark.json").read_bytes()
-    done = _run(place, whole)
+    done = run_benchmark(place, whole)
     assert done.measured == 0
     assert (whole / "benchmark.json").read_bytes() == before
-    assert _run(place, whole, []).measured == 0, "without networks only tables are made"
+    assert run_benchmark(place, whole, []).measured == 0, "without networks only tables are made"
     assert (whole / "benchmark.json").read_bytes() == before
 
 
 def test_a_killed_run_is_taken_up_and_gives_the_same_table(place, whole, tmp_path):
-    command = [sys.executable, "-m", "medptq", "benchmark", *_networks(place)]
+    command = [sys.executable, "-m", "medptq", "benchmark", *networks_of(place)]
     command += ["--data", str(place / "data" / "blocks.json"), "--output", str(tmp_path / "out")]
     command += ["--patches", "3", "--recipes", *QUICK, "--quiet"]
     with subprocess.Popen(command) as process:
@@ -149,7 +108,7 @@ def test_a_killed_run_is_taken_up_and_gives_the_same_table(place, whole, tmp_pat
     assert process.returncode == -9
     there = len(list((tmp_path / "out" / "cells").glob("[!.]*.json")))
     assert not (tmp_path / "out" / "benchmark.json").exists()
-    done = _run(place, tmp_path / "out")
+    done = run_benchmark(place, tmp_path / "out")
     assert done.measured == 8 - there
     assert 0 < done.measured < 8
     assert (tmp_path / "out" / "benchmark.json").read_bytes() == (
@@ -161,7 +120,7 @@ def test_a_killed_run_is_taken_up_and_gives_the_same_table(place, whole, tmp_pat
 def test_two_workers_give_the_table_of_one_process(place, whole, tmp_path):
     pytest.importorskip("distributed", reason="Dask (the extra 'cluster') is not installed")
     # In a process of its own, as a tracker of Python's stays with the one that starts processes.
-    command = [sys.executable, "-m", "medptq", "benchmark", *_networks(place)]
+    command = [sys.executable, "-m", "medptq", "benchmark", *networks_of(place)]
     command += ["--data", str(place / "data" / "blocks.json"), "--output", str(tmp_path)]
     command += ["--patches", "3", "--recipes", *QUICK, "--workers", "2", "--json"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
@@ -177,7 +136,7 @@ def test_workers_of_a_scheduler_do_the_work(place, whole, tmp_path):
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as cluster:
-        done = _run(place, tmp_path, scheduler=cluster.scheduler_address)
+        done = run_benchmark(place, tmp_path, scheduler=cluster.scheduler_address)
     assert (done.measured, done.failures) == (8, ())
     assert (tmp_path / "benchmark.json").read_bytes() == (whole / "benchmark.json").read_bytes()
 
@@ -186,7 +145,7 @@ def test_workers_of_a_scheduler_do_the_work(place, whole, tmp_path):
 def test_without_dask_it_says_what_to_do(place, tmp_path, monkeypatch, more):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(EngineError) as caught:
-        _run(place, tmp_path, **more)
+        run_benchmark(place, tmp_path, **more)
     assert caught.value.code == "engine.unavailable"
     assert "medptq[cluster]" in caught.value.todo
 
@@ -195,14 +154,14 @@ def test_a_scheduler_that_is_not_there_is_told(place, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="Dask (the extra 'cluster') is not installed")
     monkeypatch.setattr("medptq.benchmarking.cluster._ANSWER_SECONDS", 1)
     with pytest.raises(EngineError) as caught:
-        _run(place, tmp_path, scheduler="tcp://127.0.0.1:1")
+        run_benchmark(place, tmp_path, scheduler="tcp://127.0.0.1:1")
     assert "tcp://127.0.0.1:1" in str(caught.value)
 
 
 def test_processes_that_share_a_folder_give_the_table_of_one(place, whole, tmp_path):
-    for network in reversed(_networks(place)):
-        assert _run(place, tmp_path, [network]).measured == 4
-    _run(place, tmp_path, [])
+    for network in reversed(networks_of(place)):
+        assert run_benchmark(place, tmp_path, [network]).measured == 4
+    run_benchmark(place, tmp_path, [])
     for name in ("benchmark.json", "benchmark.md", "benchmark.csv", "structures.csv"):
         assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
@@ -239,12 +198,12 @@ def test_a_cell_that_is_not_whole_or_of_other_inputs_is_not_believed(place, whol
     spoiled = spoil(victim.read_text("utf-8"), other.read_text("utf-8"))
     victim.write_text(spoiled, encoding="utf-8")
     said: list[str] = []
-    _run(place, tmp_path / "out", [], reporter=_warnings(said))
+    run_benchmark(place, tmp_path / "out", [], reporter=warnings_to(said))
     [table] = json.loads((tmp_path / "out" / "benchmark.json").read_text("utf-8"))["tables"]
     assert "w4a4-tensor" not in table["networks"][1]["recipes"]
     assert "w4a4-tensor" in table["networks"][0]["recipes"]
     assert "1 of 8" in said[0]
-    assert _run(place, tmp_path / "out").measured == 1
+    assert run_benchmark(place, tmp_path / "out").measured == 1
     assert (tmp_path / "out" / "benchmark.json").read_bytes() == (
         whole / "benchmark.json"
     ).read_bytes()
@@ -257,7 +216,7 @@ def test_other_inputs_are_other_cells(place, tmp_path, changed):
     shutil.copytree(place / "networks", here / "networks")
     network = [str(here / "networks" / "one.onnx")]
     more: dict[str, Any] = {"recipes": ["fp32"], "limit": 1}
-    assert _run(here, tmp_path / "out", network, **more).measured == 1
+    assert run_benchmark(here, tmp_path / "out", network, **more).measured == 1
     if changed == "network":
         card = here / "networks" / "one.json"
         card.write_text(card.read_text("utf-8").replace("0.25", "0.5"), encoding="utf-8")
@@ -268,49 +227,7 @@ def test_other_inputs_are_other_cells(place, tmp_path, changed):
         more["limit"] = 2
     else:
         more["seed"] = 1
-    assert _run(here, tmp_path / "out", network, **more).measured == 1
-
-
-def test_what_cannot_be_run_is_told_and_the_others_go_on(place, tmp_path):
-    missing = next(name for name in RECIPES if name not in recipes_here())
-    said: list[str] = []
-    done = _run(
-        *(place, tmp_path, _networks(place)[:1]),
-        recipes=["fp32", missing, "w8a8-tensor"],
-        limit=1,
-        reporter=_warnings(said),
-    )
-    assert done.measured == 2
-    assert [(failure.network, failure.recipe) for failure in done.failures] == [("one", missing)]
-    assert said[0].startswith(f"one was not tested by {missing}: ")
-    assert missing not in done.tables[0].rows[0].figures
-
-
-@pytest.mark.parametrize("there", [0, 1])
-def test_where_nothing_can_be_run_the_reason_is_the_error(place, tmp_path, there):
-    missing = next(name for name in RECIPES if name not in recipes_here())
-    if there:
-        _run(place, tmp_path, _networks(place)[:1], recipes=["fp32"], limit=1)
-    with pytest.raises(EngineError) as caught:
-        _run(place, tmp_path, _networks(place)[:1], recipes=[missing], limit=1)
-    assert caught.value.code == "engine.unavailable"
-    assert len(list(tmp_path.glob("benchmark.html"))) == there
-
-
-def test_what_is_named_twice_is_measured_once(place, tmp_path):
-    twice = _networks(place)[:1] * 2
-    assert _run(place, tmp_path, twice, recipes=["fp32", "fp32"], limit=1).measured == 1
-
-
-def test_a_benchmark_is_of_at_least_one_scan(place, tmp_path):
-    with pytest.raises(ScanError, match="limit of at least 1"):
-        _run(place, tmp_path, limit=0)
-
-
-def test_nothing_to_make_a_table_of_is_an_error(tmp_path):
-    with pytest.raises(OutputError) as caught:
-        benchmark([], None, tmp_path)
-    assert caught.value.code == "output.no-cells"
+    assert run_benchmark(here, tmp_path / "out", network, **more).measured == 1
 
 
 def test_it_can_be_stopped_and_keeps_what_is_finished(place, tmp_path):
@@ -320,7 +237,7 @@ def test_it_can_be_stopped_and_keeps_what_is_finished(place, tmp_path):
         return len(list(cells.glob("[!.]*.json"))) >= 2
 
     with pytest.raises(Cancelled):
-        _run(place, tmp_path, reporter=Reporter(cancelled=two_are_there))
+        run_benchmark(place, tmp_path, reporter=Reporter(cancelled=two_are_there))
     assert len(list(cells.glob("*.json"))) == 2
 
 
@@ -338,7 +255,7 @@ def test_the_page_takes_names_for_text_and_loads_nothing(whole):
 
 
 def test_the_command_line(place, tmp_path, capsys):
-    command = ["benchmark", _networks(place)[0], "--output", str(tmp_path / "out"), "--json"]
+    command = ["benchmark", networks_of(place)[0], "--output", str(tmp_path / "out"), "--json"]
     data = ["--data", str(place / "data" / "blocks.json")]
     assert main([*command, *data, "--recipes", "fp32", "--limit", "1"]) == 0
     answer = json.loads(capsys.readouterr().out)
