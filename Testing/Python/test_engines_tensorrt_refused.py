@@ -77,33 +77,42 @@ def test_what_is_named_is_meant_whatever_else_is_said(graph):
 
 
 class Upsampling(torch.nn.Module):
-    """A skip joined to what was upsampled, as in STU-Net."""
+    """Two skips, each joined to what was upsampled, as in STU-Net."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.down = torch.nn.Conv3d(1, 16, 3, stride=2, padding=1)
         self.skip = torch.nn.Conv3d(1, 16, 3, padding=1)
+        self.down = torch.nn.Conv3d(16, 16, 3, stride=2, padding=1)
+        self.deep = torch.nn.Conv3d(16, 16, 3, stride=2, padding=1)
         self.narrow = torch.nn.Conv3d(16, 16, 1)
-        self.joined = torch.nn.Conv3d(32, 16, 3, padding=1)
+        self.inner = torch.nn.Conv3d(32, 16, 3, padding=1)
+        self.outer = torch.nn.Conv3d(32, 16, 3, padding=1)
         self.last = torch.nn.Conv3d(16, 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a = torch.nn.functional.interpolate(self.narrow(self.down(x)), scale_factor=2)
-        b = torch.relu(self.joined(torch.cat([a, torch.relu(self.skip(x))], 1)))
-        return self.last(b)
+        first = torch.relu(self.skip(x))
+        second = torch.relu(self.down(first))
+        x = torch.relu(self.narrow(self.deep(second)))
+        for skip, joined in ((second, self.inner), (first, self.outer)):
+            x = torch.nn.functional.interpolate(x, scale_factor=2)
+            x = torch.relu(joined(torch.cat([x, skip], 1)))
+        return self.last(x)
 
 
-def test_behind_an_upsampling_that_is_named_is_meant(tmp_path):
+def test_behind_all_upsamplings_is_meant_where_one_is_named(tmp_path):
     graph = quantized_graph(plain_graph(Upsampling(), tmp_path))
-    [resize] = of_type(graph, "Resize")
-    [joined] = [name for name in of_type(graph, "Conv") if "joined" in name]
-    # As TensorRT 8.6 said it of STU-Net, its name at the end of a sentence.
-    said = f"Could not find any implementation for node {resize}.; Error Code 10: Internal Error"
+    resizes = of_type(graph, "Resize")
+    joined = {name for name in of_type(graph, "Conv") if "inner" in name or "outer" in name}
+    assert (len(resizes), len(joined)) == (2, 2)
     convolutions = Placement("convolutions", of_type(graph, "Conv"))
-    assert refused_in(said, graph, convolutions) == {joined}
-    assert refused_in(said, graph, convolutions.without(frozenset([joined]))) == frozenset()
-    assert refused_in(said.replace(resize, f"{resize}/other"), graph, convolutions) == frozenset()
+    without = convolutions.without(frozenset(joined))
+    for resize in resizes:
+        # As TensorRT 8.6 said it of STU-Net, its name at the end of a sentence.
+        said = f"Could not find any implementation for node {resize}.; Error Code 10: Internal"
+        assert refused_in(said, graph, convolutions) == joined
+        assert refused_in(said, graph, without) == frozenset()
+        assert refused_in(said.replace(resize, f"{resize}/x"), graph, convolutions) == frozenset()
 
 
 def test_what_is_meant_is_left_in_fp16_and_the_rest_is_built(graph):

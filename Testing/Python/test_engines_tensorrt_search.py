@@ -121,18 +121,32 @@ def test_a_placement_that_fails_without_a_name_is_a_row_and_no_failure():
     assert failed.note == "Myelin error from unknown graph"
 
 
-def test_the_profile_of_the_first_placement_that_can_be_built_is_used():
-    class Refusing(Gpu):
-        def __call__(self, graph, precision, form, reporter):
-            if len(in_int8(graph)) == 3:
-                self.built.append((precision, in_int8(graph)))
-                raise RuntimeError("Assertion failed")
-            return super().__call__(graph, precision, form, reporter)
+class Refusing(Gpu):
+    """Cannot build all three convolutions in INT8, and does not say why."""
 
+    def __call__(self, graph, precision, form, reporter):
+        if len(in_int8(graph)) == 3:
+            self.built.append((precision, in_int8(graph)))
+            raise RuntimeError("Assertion failed")
+        return super().__call__(graph, precision, form, reporter)
+
+
+def test_the_profile_of_the_first_placement_that_can_be_built_is_used():
+    gpu = Refusing(FASTER)
+    plan = fastest(gpu)
+    assert [len(quantized) for _, quantized in gpu.built[:3]] == [0, 3, 1]
+    assert plan.engine == b"/c/Conv"
+
+
+def test_a_placement_that_cannot_be_built_is_the_last_once_the_time_is_up():
     gpu = Refusing(FASTER)
     plan = fastest(gpu, 0.0)
-    assert [len(quantized) for _, quantized in gpu.built] == [0, 3, 1]
-    assert plan.engine == b"/c/Conv"
+    assert [len(quantized) for _, quantized in gpu.built] == [0, 3]
+    assert plan.engine == b""
+    assert [way.note for way in plan.tried[1:]] == [
+        "Assertion failed",
+        "not tried: the time was up",
+    ]
 
 
 def test_after_the_time_is_up_nothing_more_is_built():

@@ -1,7 +1,8 @@
 """Which layers TensorRT cannot build in INT8, from what it says when a build fails.
 
 It may name them, or a layer that only moves values: what is quantized behind that it quantizes in
-front of it, and then has no kernel for it (STU-Net's upsampling). Else what it says stands for a
+front of it, and then has no kernel for it (STU-Net's upsampling). It names one at a time, and would
+name each in a build of its own; so one stands for all of its kind. Else what it says stands for a
 pattern in the graph that TensorRT 8.6 is known to trip over: the builds that told so are SegResNet,
 VISTA3D and MedFormer for the residual additions, UNETR and Swin UNETR for the matrix products.
 """
@@ -48,12 +49,15 @@ def refused_in(message: str, graph: onnx.ModelProto, placement: Placement) -> fr
 def _behind_what_is_named(
     message: str, graph: onnx.ModelProto, placement: Placement
 ) -> frozenset[str]:
-    """Return the layers of a placement that read what a named layer hands on."""
-    movers = {node.name: node for node in ir.from_proto(graph).graph if node.op_type in _MOVERS}
+    """Return the layers of a placement that read what a layer of a named one's kind hands on."""
+    movers = [node for node in ir.from_proto(graph).graph if node.op_type in _MOVERS]
+    named = named_in(message, [f"{node.name}" for node in movers])
+    kinds = {node.op_type for node in movers if node.name in named}
     return frozenset(
         f"{reader.name}"
-        for name in named_in(message, [f"{name}" for name in movers])
-        for reader in _readers(movers[name].outputs[0], past=(*_PAIR, "Concat"))
+        for node in movers
+        if node.op_type in kinds
+        for reader in _readers(node.outputs[0], past=(*_PAIR, "Concat"))
         if reader.name in placement.nodes
     )
 

@@ -89,8 +89,8 @@ def build_fastest(
         forms: The forms of its normalizations, the likely fastest first; see
             :func:`medptq.engines.tensorrt_normalization.forms_for`.
         reporter: Told of progress; may cancel.
-        seconds: Time after which no further way is tried. Until one is found, and for INT8 one
-            placement, they are regardless.
+        seconds: Time after which no further way is tried. Until one is found they are regardless,
+            and so is the first placement of INT8.
         build: How one of them is built.
 
     Raises:
@@ -105,12 +105,12 @@ def build_fastest(
     failed: list[Tried] = []
     failures: list[Exception] = []
     found = placements(graph) if precision == "int8" else []
-    least = 2 if found else 1
-    count = least + len(forms) - 1 + len(found)
+    count = len(forms) + len(found) + (1 if found else 0)
     candidates = _candidates(found, forms, ways)
     for candidate in reporter.track(candidates, "Timing ways to run the network", total=count):
         name = candidate.placement.name
-        if len(ways) >= least and time.monotonic() - started > seconds:
+        is_due = not ways or candidate.placement in found[:1]
+        if not is_due and time.monotonic() - started > seconds:
             failed.append(Tried(name, None, None, "not tried: the time was up", candidate.form))
             continue
         try:
