@@ -7,6 +7,7 @@ import weakref
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -255,3 +256,35 @@ def test_older_opsets(opset: int) -> None:
     model = graph_of(nodes, weights, opset)
     torch.testing.assert_close(GraphExecutor(model).run(x), expected)
     torch.testing.assert_close(GraphExecutor(simplify(model)).run(x), expected)
+
+
+@pytest.mark.parametrize(("length", "scale", "expected"), [(6, 5 / 3, 10), (10, 0.7, 7)])
+def test_resized_lengths_are_those_of_single_precision(length, scale, expected):
+    """As PyTorch and OpenVINO make them of the scales, which ONNX keeps in single precision."""
+    scales = np.array([1, 1, scale, 1, 1], np.float32)
+    model = graph_of(
+        [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")],
+        {"scales": scales},
+    )
+    x = torch.rand(1, 1, length, 3, 2)
+    found = GraphExecutor(model).run(x)
+    core = openvino.Core()
+    [others] = core.compile_model(core.read_model(model.SerializeToString()), "CPU")(
+        x.numpy()
+    ).values()
+    assert found.shape == others.shape == (1, 1, expected, 3, 2)
+    np.testing.assert_allclose(found.numpy(), others, atol=0.01)  # it may run in BF16
+
+
+# Of ReduceLogSum, ONNX's reference leaves the logarithm out, too.
+@pytest.mark.parametrize(
+    "op_type",
+    sorted(name for name in OPERATORS if name.startswith("Reduce") and name != "ReduceLogSum"),
+)
+def test_no_axes_may_mean_that_nothing_is_reduced(op_type):
+    opset = 20 if op_type in ("ReduceMax", "ReduceMin") else 18
+    model = graph_of([helper.make_node(op_type, ["x"], ["y"], noop_with_empty_axes=1)], None, opset)
+    x = np.random.default_rng(0).random((1, 2, 3, 2, 2), np.float32) + 0.5
+    [expected] = ReferenceEvaluator(model).run(None, {"x": x})
+    assert expected.shape == x.shape
+    np.testing.assert_allclose(GraphExecutor(model).run(torch.from_numpy(x)).numpy(), expected)

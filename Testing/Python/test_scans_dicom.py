@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -219,6 +220,80 @@ def test_a_multi_frame_file_is_a_series_by_itself(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(frames), str(tmp_path / "frames.dcm"))
     (source,) = find_scans(tmp_path, Reporter())
     np.testing.assert_array_equal(read_scan(source).array[0], frames)
+
+
+def write_enhanced(path: Path, positions) -> None:
+    """Write an enhanced MR object: a file of frames, each with a position (None for none)."""
+    file = pydicom.Dataset()
+    file.file_meta = pydicom.dataset.FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    kind = "1.2.840.10008.5.1.4.1.1.4.1"
+    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = kind
+    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3.4.5"
+    file.Modality, file.SeriesInstanceUID = "MR", "1.2.3.4"
+    file.PatientName = "Nobody"
+    frames = np.stack([VOXELS[number % 5] for number in range(len(positions))]).astype(np.uint16)
+    file.NumberOfFrames, file.Rows, file.Columns = frames.shape
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
+    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 16, 16, 15, 0
+    file.PixelData = frames.tobytes()
+    shared, measures, plane = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.75, 0.5], 2.0
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    file.SharedFunctionalGroupsSequence = [shared]
+    file.PerFrameFunctionalGroupsSequence = []
+    for position in positions:
+        frame = pydicom.Dataset()
+        if position is not None:
+            place = pydicom.Dataset()
+            place.ImagePositionPatient = list(position)
+            frame.PlanePositionSequence = [place]
+        file.PerFrameFunctionalGroupsSequence.append(frame)
+    file.save_as(path, enforce_file_format=True)
+
+
+def along_z(*offsets: float) -> list[tuple[float, float, float]]:
+    return [(-10.0, 20.0, float(offset)) for offset in offsets]
+
+
+@pytest.mark.parametrize("step", [2.0, -2.0])
+def test_frames_are_read_where_they_lie(tmp_path, step):
+    places = along_z(*(step * number for number in range(5)))
+    write_enhanced(tmp_path / "enhanced.dcm", places)
+    scan = read_scan(tmp_path)
+    np.testing.assert_array_equal(scan.array[0], VOXELS.astype(np.uint16))
+    for frame, (left, posterior, superior) in enumerate(places):
+        place = scan.ijk_to_ras @ [0, 0, frame, 1]
+        np.testing.assert_allclose(place, [-left, -posterior, superior, 1], atol=1e-6)
+    np.testing.assert_allclose(scan.spacing, (2.0, 0.75, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("positions", "code"),
+    [
+        (along_z(0, 2, 4, 10, 12), "missing-slices"),
+        (along_z(0, 2, 4, 0, 2, 4), "duplicate-slices"),
+        (along_z(0, 0, 2, 2, 4, 4), "duplicate-slices"),
+        (along_z(0, 8, 2, 6, 4), "uneven-slices"),
+        ([(0.0, float(number), 2.0 * number) for number in range(5)], "sheared"),
+        ([*along_z(0, 2, 4), None], "no-position"),
+    ],
+)
+def test_frames_that_do_not_fill_a_box_are_refused(tmp_path, positions, code):
+    write_enhanced(tmp_path / "enhanced.dcm", positions)
+    assert refusal(tmp_path) == f"scan.{code}"
+
+
+def test_a_series_is_one_however_its_spacing_is_written(tmp_path):
+    write_series(tmp_path, range(6))
+    for path in sorted(tmp_path.iterdir())[::2]:
+        file = pydicom.dcmread(path)
+        file.PixelSpacing = ["0.7500", "0.50000"]
+        file.save_as(path)
+        assert b"0.7500\\0.50000" in path.read_bytes()
+    [source] = find_scans(tmp_path, Reporter())
+    assert len(source.paths) == 6
 
 
 def test_nothing_is_printed(tmp_path, capfd):

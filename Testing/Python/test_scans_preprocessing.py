@@ -163,6 +163,17 @@ def test_spacing_keeps_every_voxel_in_its_place(code, axis_order, angles, mm, in
         assert np.abs(prepared.array[0] - expected)[inside].max(initial=0) <= tolerance
 
 
+def test_beyond_the_last_voxel_the_other_axes_are_still_interpolated():
+    ramp_along_j = np.broadcast_to(np.arange(9, dtype=np.float32)[:, np.newaxis], (8, 9, 10))
+    scan = Scan(ramp_along_j[np.newaxis], np.eye(4), "ramp")
+    step = {"step": "spacing", "mm": [1, 0.75, 1.5], "interpolation": "cubic", "align": "monai"}
+    found = prepare(scan, [step], "IJK").array[0]
+    assert found.shape == (10, 12, 6)  # the last plane lies half a voxel outside
+    expected = np.broadcast_to(np.minimum(0.75 * np.arange(12), 8)[:, np.newaxis], found.shape)
+    np.testing.assert_allclose(found[:, 2:9], expected[:, 2:9], atol=0.06)
+    np.testing.assert_array_equal(found[:, :, -1], found[:, :, -2])
+
+
 @settings(max_examples=60)
 @given(
     code=st.sampled_from(CODES),

@@ -97,6 +97,19 @@ def test_a_quaternion_alone_places_the_scan(tmp_path, angles, way):
     np.testing.assert_allclose(read_scan(tmp_path / "a.nii").ijk_to_ras, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(("unit", "mm"), [("micron", 1e-3), ("meter", 1e3), ("unknown", 1.0)])
+@pytest.mark.parametrize("with_qform", [False, True])
+def test_an_sform_alone_is_of_the_files_own_unit(tmp_path, unit, mm, with_qform):
+    stored = affine()
+    stored[:3] /= mm
+    image = nib.Nifti1Image(voxels(), stored)
+    image.set_qform(stored if with_qform else None, int(with_qform))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    scan = read_scan(tmp_path / "a.nii")
+    np.testing.assert_allclose(scan.ijk_to_ras, affine(), rtol=1e-5, atol=1e-4)
+
+
 def test_big_endian_and_scaled_integers(tmp_path):
     header = nib.Nifti1Header(endianness=">")
     header.set_data_dtype(">i2")

@@ -44,6 +44,7 @@ COMPLETE = {
     "pillow": "13.0.0",
     "platformdirs": "4.14.7",
     "psutil": "7.2.2",
+    "pydicom": "3.0.2",
     "requests": "2.34.2",
     "rich": "15.0.0",
     "scipy": "1.17.1",

@@ -1,7 +1,8 @@
 """DICOM series: which files belong together, in which order, and whether any are missing.
 
 ITK takes slices as they come: it warns of a missing one and goes on, and it drops the shear of a
-tilted gantry. Here the places of all slices are compared, and such series are refused.
+tilted gantry. Here the places of all slices, and of all frames of a file, are compared, and such
+series are refused.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from numpy.typing import NDArray
 from medptq.artifacts import is_text
 from medptq.errors import ScanError
 from medptq.scans import refusals
+from medptq.scans.dicom_frames import frame_positions
 from medptq.scans.sources import DICOM
 
 Positions: TypeAlias = NDArray[np.float64]
 
 _SERIES_UID = "0020|000e"
 _MODALITY = "0008|0060"
-_PIXEL_SPACING = "0028|0030"
 _POSITION = "0020|0032"
 
 # Objects with pixels that are results, not scans.
@@ -79,7 +80,8 @@ def read_header(path: Path) -> DicomImage | None:
     return DicomImage(
         path=path,
         series=tag(_SERIES_UID),
-        kind=(tag(_SERIES_UID), size[:2], tag(_PIXEL_SPACING)),
+        # Not as it is written: some mix 0.5 and 0.500 in a series.
+        kind=(tag(_SERIES_UID), size[:2], tuple(round(mm, 4) for mm in reader.GetSpacing()[:2])),
         frames=size[2],
         direction=np.reshape(reader.GetDirection(), (3, 3)),
         position=np.array(reader.GetOrigin()),
@@ -163,17 +165,50 @@ def read_series(paths: tuple[Path, ...], name: str, pixel_type: int) -> sitk.Ima
             ]
         ).reshape(len(paths), 3)
     except (RuntimeError, ValueError) as error:
-        raise _unusable(
-            name,
-            "no-position",
-            "its slices do not say where they lie (Image Position (Patient) is missing)",
-            "Export the original series from the archive, not a secondary capture",
-        ) from error
+        raise _no_position(name) from error
     _check_places(positions, name)
     last = np.array(image.TransformIndexToPhysicalPoint((0, 0, image.GetSize()[2] - 1)))
     if np.linalg.norm(last - positions[-1]) > 0.5 * min(image.GetSpacing()[:2]):
         raise refusals.sheared(name)
     return image
+
+
+def check_frames(path: Path, reader: sitk.ImageFileReader, name: str) -> None:
+    """Refuse a file whose frames do not fill a box evenly in their order, as ITK stacks them.
+
+    A file whose frames have no places of their own (ultrasound, nuclear medicine, screenshots) is
+    left to ITK.
+
+    Args:
+        path: The file.
+        reader: One that has read its header.
+        name: The scan's name, for errors.
+
+    Raises:
+        ScanError: As :func:`read_series`.
+    """
+    try:
+        positions = frame_positions(path)
+    except ValueError as error:
+        raise _no_position(name) from error
+    if positions is None:
+        return
+    frames = reader.GetSize()[2]
+    if len(positions) != frames:
+        raise _no_position(name)
+    normal = np.reshape(reader.GetDirection(), (3, 3))[:, 2]
+    order = np.argsort(positions @ normal)
+    _check_places(positions[order], name)
+    if list(order) not in (list(range(frames)), list(range(frames))[::-1]):
+        raise _unusable(
+            name,
+            "uneven-slices",
+            "its frames are not in the order of their places",
+            "Convert it to NIfTI first",
+        )
+    last = np.array(reader.GetOrigin()) + normal * reader.GetSpacing()[2] * (frames - 1)
+    if np.linalg.norm(last - positions[-1]) > 0.5 * min(reader.GetSpacing()[:2]):
+        raise refusals.sheared(name)
 
 
 def _check_places(positions: Positions, name: str) -> None:
@@ -204,6 +239,15 @@ def _check_places(positions: Positions, name: str) -> None:
         "uneven-slices",
         f"its slices are unevenly spaced, from {gaps.min():.2f} to {gaps.max():.2f} mm apart",
         "Resample it to even spacing first, or choose another reconstruction",
+    )
+
+
+def _no_position(name: str) -> ScanError:
+    return _unusable(
+        name,
+        "no-position",
+        "its slices do not say where they lie (Image Position (Patient) is missing)",
+        "Export the original series from the archive, not a secondary capture",
     )
 
 

@@ -266,19 +266,30 @@ class Grid:
         size: Sequence[int],
         interpolator: int,
     ) -> None:
+        # Where one axis leaves the field, ITK would take the nearest voxel along all of them.
+        inside = [
+            np.flatnonzero(np.abs(first + step * np.arange(n) - (length - 1) / 2) < length / 2)
+            for first, step, n, length in zip(firsts, steps, size, self.size, strict=True)
+        ]
+        beyond = [
+            (int(n[0]), int(count - 1 - n[-1])) for n, count in zip(inside, size, strict=True)
+        ]
         resampler = sitk.ResampleImageFilter()
         resampler.SetInterpolator(interpolator)
-        resampler.UseNearestNeighborExtrapolatorOn()
         # SimpleITK counts the axes backwards; a grid without geometry makes its mm our voxels.
-        resampler.SetSize([int(n) for n in reversed(size)])
+        resampler.SetSize([len(n) for n in reversed(inside)])
         resampler.SetOutputSpacing([float(step) for step in reversed(steps)])
-        resampler.SetOutputOrigin([float(first) for first in reversed(firsts)])
+        resampler.SetOutputOrigin(
+            [float(f + s * n[0]) for f, s, n in zip(firsts, steps, inside, strict=True)][::-1]
+        )
         images = [sitk.GetImageFromArray(channel) for channel in self.contiguous()]
         # From here on only the images hold the voxels, unless they are still the scan's.
         self.array = np.empty((len(images), *size), dtype=np.float32)
         for channel in range(len(images)):
             images[channel] = resampler.Execute(images[channel])
-            self.array[channel] = sitk.GetArrayViewFromImage(images[channel])
+            found = sitk.GetArrayViewFromImage(images[channel])
+            self.array[channel] = np.pad(found, beyond, mode="edge") if np.any(beyond) else found
+            del found
             images[channel] = sitk.Image()
 
 

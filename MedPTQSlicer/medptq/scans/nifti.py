@@ -26,15 +26,27 @@ from medptq.scans.scan import Affine
 
 _LAYOUT = np.dtype(
     {
-        "names": ["size", "dim", "type", "bits", "pixdim", "data_at", "qform", "sform", "rows"],
-        "formats": ["i4", "8i2", "i2", "i2", "8f4", "f4", "i2", "i2", "(3,4)f4"],
-        "offsets": [0, 40, 70, 72, 76, 108, 252, 254, 280],
+        "names": [
+            "size",
+            "dim",
+            "type",
+            "bits",
+            "pixdim",
+            "data_at",
+            "units",
+            "qform",
+            "sform",
+            "rows",
+        ],
+        "formats": ["i4", "8i2", "i2", "i2", "8f4", "f4", "u1", "i2", "i2", "(3,4)f4"],
+        "offsets": [0, 40, 70, 72, 76, 108, 123, 252, 254, 280],
         "itemsize": 348,
     }
 )
 _MAGIC, _MAGIC_AT = b"n+1\0", 344
 _MAGIC_2, _MAGIC_2_AT = b"n+2\0", 4
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
+_UNITS = {1: 1000.0, 3: 0.001}  # metres and micrometres, in mm, as ITK takes them
 _BLOCK = 1 << 20  # a multiple of every voxel's size
 
 
@@ -206,7 +218,7 @@ def _header_of(fields: np.void, sizes: list[int], *, swapped: bool) -> NiftiHead
     if float_type is not None and swapped:
         float_type = float_type.newbyteorder("S")
     sform = np.eye(4)
-    sform[:3] = fields["rows"]
+    sform[:3] = fields["rows"] * _UNITS.get(int(fields["units"]) & 7, 1.0)
     return NiftiHeader(
         data_at=int(fields["data_at"]),
         voxels=math.prod(sizes),

@@ -190,6 +190,8 @@ def _opened(
     except RuntimeError as error:
         raise _refusal_of(error, name) from error
     _check_kind(reader, channels, len(source.paths), name, is_dicom=format_reader == DICOM)
+    if format_reader == DICOM and len(source.paths) == 1:
+        dicom.check_frames(path, reader, name)
     return reader, header
 
 

@@ -38,13 +38,13 @@ def _sum(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 
 for _op_type, _function in (
     ("ReduceSum", _sum),
-    ("ReduceMean", lambda x, dims, keep: x.mean(dims, keepdim=keep)),
+    ("ReduceMean", lambda x, dims, keep: x.mean(dims, keepdim=keep) if dims else x),
     ("ReduceProd", _prod),
     ("ReduceL1", lambda x, dims, keep: _sum(x.abs(), dims, keep)),
     ("ReduceL2", lambda x, dims, keep: _sum(x * x, dims, keep).sqrt()),
     ("ReduceSumSquare", lambda x, dims, keep: _sum(x * x, dims, keep)),
     ("ReduceLogSum", lambda x, dims, keep: _sum(x, dims, keep).log()),
-    ("ReduceLogSumExp", lambda x, dims, keep: torch.logsumexp(x, dims, keep)),
+    ("ReduceLogSumExp", lambda x, dims, keep: torch.logsumexp(x, dims, keep) if dims else x),
 ):
     operator(_op_type, host_inputs=(1,))(_reduction(_function))
 

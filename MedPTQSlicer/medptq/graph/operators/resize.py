@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -29,7 +30,9 @@ def resize(
     lengths, factors = list(x.shape), [1.0] * x.ndim
     if scales is not None and scales.numel():
         for axis, factor in zip(axes, scales.tolist(), strict=True):
-            lengths[axis], factors[axis] = math.floor(x.shape[axis] * factor), factor
+            # In single precision, as its makers do: 5/3 of 6 voxels are 10.
+            lengths[axis] = math.floor(np.float32(x.shape[axis]) * np.float32(factor))
+            factors[axis] = factor
     else:
         for axis, length in zip(axes, numbers(sizes), strict=True):
             lengths[axis], factors[axis] = length, length / x.shape[axis]
