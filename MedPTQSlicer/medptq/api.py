@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from medptq.artifacts import require_free
+from medptq.artifacts import refuse_losing, require_free
 from medptq.engines.memory import memory_as_error
 from medptq.engines.protocol import Precision
 from medptq.engines.selection import get_engine, held_to, usable_engines
 from medptq.errors import ModelError, ScanError
-from medptq.evaluate.comparing import compare_networks, write_comparison
+from medptq.evaluate.comparing import COMPARISON_FILES, compare_networks, write_comparison
 from medptq.evaluate.results import Comparison
 from medptq.inference.build_samples import samples_of
 from medptq.inference.choosing import Candidate, choose
@@ -252,6 +252,7 @@ def compare(
         )
     if output is not None:
         require_free(Path(output), overwrite=overwrite)
+        refuse_losing(Path(output), COMPARISON_FILES)
     sources = find_scans(Path(scan), reporter)
     if len(sources) != 1:
         raise ScanError(

@@ -64,6 +64,9 @@ def shown_name(path: Path) -> str:
     return path.name.encode("utf-8", "replace").decode()
 
 
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
 def require_free(path: Path, *, overwrite: bool) -> None:
     """Make sure, before any work is done for it, that a file or folder can be written.
 
@@ -99,6 +102,8 @@ def require_free(path: Path, *, overwrite: bool) -> None:
 def refuse_losing(path: Path, names: Collection[str]) -> None:
     """Make sure that a folder, if it is there, holds nothing but what is about to be replaced.
 
+    What a system's file manager leaves in the folders that it shows is no one's, and may be lost.
+
     Raises:
         OutputError: ``other-files`` - it is a file, or holds something whose name is none of
             ``names``.
@@ -106,7 +111,9 @@ def refuse_losing(path: Path, names: Collection[str]) -> None:
     if not path.exists():
         return
     is_folder = path.is_dir()
-    others = sorted({file.name for file in path.iterdir()} - {*names}) if is_folder else []
+    others = (
+        sorted({file.name for file in path.iterdir()} - {*names, *_LITTER}) if is_folder else []
+    )
     if others or not is_folder:
         held = f"it holds other files, such as {others[0]}," if others else "it is a file,"
         raise OutputError(

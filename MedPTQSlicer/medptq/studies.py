@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from medptq.artifacts import atomic_folder, require_free, write_json
+from medptq.artifacts import atomic_folder, refuse_losing, require_free, write_json
 from medptq.engines.memory import memory_as_error
 from medptq.errors import QuantizationError, ScanError
 from medptq.evaluate.recipe_search import RecipeSearch
-from medptq.evaluate.sensitivity_report import write_sensitivity
+from medptq.evaluate.sensitivity_report import SENSITIVITY_FILES, write_sensitivity
 from medptq.evaluate.sensitivity_study import SensitivityStudy
 from medptq.graph.loading import load_graph
 from medptq.inference.locating import locator
@@ -90,6 +90,7 @@ def sensitivity(
             todo="Give at least 1, or none",
         )
     require_free(Path(output), overwrite=overwrite)
+    refuse_losing(Path(output), SENSITIVITY_FILES)
     plain = plain_model(model, reporter)
     sources = find_scans(Path(scans), reporter)
     started = time.monotonic()

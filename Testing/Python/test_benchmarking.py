@@ -26,6 +26,8 @@ from benchmarking_place import (  # noqa: F401 - some are fixtures
     run_benchmark,
     warnings_to,
 )
+from labeled_scans import write_data_set
+from medptq.benchmarking.benchmark import benchmark
 from medptq.benchmarking.data_set import read_data_set
 from medptq.benchmarking.recipes import recipes_here
 from medptq.cli import main
@@ -139,6 +141,29 @@ def test_workers_of_a_scheduler_do_the_work(place, whole, tmp_path):
         done = run_benchmark(place, tmp_path, scheduler=cluster.scheduler_address)
     assert (done.measured, done.failures) == (8, ())
     assert (tmp_path / "benchmark.json").read_bytes() == (whole / "benchmark.json").read_bytes()
+
+
+def test_what_workers_are_warned_of_is_told_once(place, tmp_path):
+    distributed = pytest.importorskip(
+        "distributed", reason="Dask (the extra 'cluster') is not installed"
+    )
+    write_data_set(tmp_path / "data")
+    damaged = tmp_path / "data" / "images" / "scan1.nii.gz"
+    damaged.write_bytes(b"no scan")
+    said: list[str] = []
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        done = benchmark(
+            *(networks_of(place)[:1], tmp_path / "data" / "blocks.json", tmp_path / "out"),
+            patches=3,
+            recipes=["fp32", "w4a4-tensor"],
+            scheduler=cluster.scheduler_address,
+            reporter=warnings_to(said),
+        )
+    assert (done.measured, done.failures) == (2, ())
+    assert len(said) == 1
+    assert "scan1.nii.gz was left out" in said[0]
 
 
 @pytest.mark.parametrize("more", [{"workers": 2}, {"scheduler": "tcp://127.0.0.1:1"}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,29 @@ def test_without_a_split_all_that_is_there_is_shared_out(tmp_path):
     assert sorted([*parts[0], *parts[1]]) == [f"scan{number}" for number in range(6)]
     assert (len(parts[0]), len(parts[1])) == (2, 4)
     assert read_data_set(path) == data, "and always the same way"
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("{}.nii.gz", "{}_seg.nii.gz"),
+        ("./{}.nii.gz", "{}_seg.nii.gz"),
+        ("{}/t1.nii.gz", "{}/labels.nii.gz"),
+        ("[a] b/{}/t1.nii.gz", "[a] b/labels/{}.nii.gz"),
+    ],
+)
+def test_without_a_split_what_has_no_label_map_is_no_pair(tmp_path, image, label):
+    names = [f"case {number}" for number in range(5)]
+    for name in [*names, "unlabeled", ".hidden"]:
+        write_pair(tmp_path, "pair", 0)
+        for part, template in (("images", image), ("labels", label)):
+            path = tmp_path / template.replace("{}", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if (part, name) != ("labels", "unlabeled"):
+                shutil.copy(tmp_path / part / "pair.nii.gz", path)
+    data = read_data_set(describe(tmp_path, image=image, label=label, split=None))
+    assert sorted([*data.split["train"], *data.split["test"]]) == names
+    assert data.read(data.split["test"][0]).labels.max() == 2
 
 
 def test_a_pair_that_is_calibrated_on_is_not_tested(tmp_path):

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import onnx
 import pytest
+import SimpleITK as sitk
 import torch
 
-from labeled_scans import write_channels, write_data_set
+from labeled_scans import describe, write_channels, write_data_set
 from medptq.artifacts import sha256_of
 from medptq.benchmarking.benchmark import benchmark
-from medptq.benchmarking.subject import digest, load_subject
+from medptq.benchmarking.data_set import read_data_set
+from medptq.benchmarking.subject import digest, load_subject, plan_of
 from medptq.models.card import card_of
 from medptq.progress import Reporter
 from quantization_helpers import export
@@ -46,6 +48,21 @@ def test_a_network_of_one_file_is_known_by_its_bytes(network_file):
     subject = load_subject(str(path), Reporter())
     files = [sha256_of(path), sha256_of(path.with_suffix(".json"))]
     assert subject.digest == digest([card_of(subject.model), files]), "as in cells that are there"
+
+
+def test_labels_that_changed_in_a_file_of_their_own_are_other_labels(tmp_path):
+    write_data_set(tmp_path)
+    for path in (tmp_path / "labels").iterdir():
+        labels = sitk.ReadImage(str(path))
+        sitk.WriteImage(labels, str(tmp_path / "labels" / path.name.replace(".nii.gz", ".mhd")))
+    data = read_data_set(describe(tmp_path, label="labels/{}.mhd"))
+    before = plan_of(data, None, 1, 0).to_json()
+    assert plan_of(data, None, 1, 0).to_json() == before
+    raw = tmp_path / "labels" / "scan4.raw"
+    content = bytearray(raw.read_bytes())
+    content[0] ^= 1
+    raw.write_bytes(content)
+    assert plan_of(data, None, 1, 0).to_json() != before
 
 
 def test_a_network_of_two_channels_is_tested_on_scans_of_two(network_file, tmp_path):

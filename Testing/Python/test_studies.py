@@ -15,7 +15,14 @@ import medptq
 from medptq.cli import main
 from medptq.engines.built import entries
 from medptq.engines.selection import usable_engines
-from medptq.errors import Cancelled, EngineError, OutputError, QuantizationError, ScanError
+from medptq.errors import (
+    Cancelled,
+    EngineError,
+    ModelError,
+    OutputError,
+    QuantizationError,
+    ScanError,
+)
 from medptq.evaluate import recipe_search
 from medptq.evaluate.formats import percent
 from medptq.evaluate.trial import Trial, name_of
@@ -84,6 +91,20 @@ def test_sensitivity_writes_a_page_and_tables(work, capsys):
     assert main(command) == 7, "the folder is there already"
     assert main([*command, "--overwrite"]) == 0
     assert "sensitivity.html has all layers" in capsys.readouterr().out
+
+
+def test_a_folder_with_more_than_its_own_files_is_refused_before_anything_is_measured(work):
+    output = work / "notes"
+    output.mkdir()
+    (output / ".DS_Store").touch()
+    (output / "sensitivity.csv").touch()
+    (output / "mine.txt").touch()
+    with pytest.raises(OutputError) as caught:
+        medptq.sensitivity("no-such-network", work / "scans", output, overwrite=True)
+    assert caught.value.code == "output.other-files"
+    (output / "mine.txt").unlink()
+    with pytest.raises(ModelError):
+        medptq.sensitivity("no-such-network", work / "scans", output, overwrite=True)
 
 
 def test_sensitivity_can_be_stopped(work):

@@ -17,6 +17,8 @@ import medptq
 from medptq.artifacts import sha256_of
 from medptq.cli import main
 from medptq.engines.selection import usable_engines
+from medptq.errors import OutputError
+from medptq.evaluate.comparing import COMPARISON_FILES
 from tiny_network import write_network, write_scan
 
 OPENVINO = pytest.mark.skipif(
@@ -153,9 +155,13 @@ def test_the_comparison_holds_what_it_promises(work, capsys):
     )
     answer = _json(capsys)
     assert status == 0
-    files = {"report.json", "report.html", "overlay.png", "fp32.nii.gz", "int8.nii.gz"}
-    files |= {"report.csv", "structures.csv"}
-    assert {path.name for path in (work / "report").iterdir()} == files
+    assert {path.name for path in (work / "report").iterdir()} == set(COMPARISON_FILES)
+    (work / "notes").mkdir()
+    (work / "notes" / "mine.txt").touch()
+    with pytest.raises(OutputError, match=r"mine\.txt"):  # before it looks for the scan
+        medptq.compare(
+            *(work / "net.onnx", work / "int8", work / "none", work / "notes"), overwrite=True
+        )
     report = json.loads((work / "report" / "report.json").read_text(encoding="utf-8"))
     assert {key: answer[key] for key in report} == report
     ways = {(engine["engine"], engine["precision"]) for engine in report["engines"]}

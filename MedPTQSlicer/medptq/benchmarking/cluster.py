@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 0.5
 _ANSWER_SECONDS = 10
 
-_held: list[tuple[Plan, CellMaker]] = []  # of a worker's process; at most one
+# Of a worker's process; at most one, and what its reporter was warned of since it was asked.
+_held: list[tuple[Plan, CellMaker]] = []
+_said: list[str] = []
 
 
 def run_on_workers(
@@ -33,7 +35,8 @@ def run_on_workers(
         workers: How many processes are started here, if no scheduler is named. Each has its share
             of the processor, and the GPUs in turn.
         scheduler: Address of a Dask scheduler whose workers have this program, or "".
-        reporter: Told of progress; may cancel, which ends what was started here.
+        reporter: Told of progress, and once of each thing that a worker was warned of; may cancel,
+            which ends what was started here.
 
     Yields:
         Each task with its cell, or with why there is none, as they are finished.
@@ -53,6 +56,7 @@ def run_on_workers(
             )
             task_of[future] = task
         done, total = 0, max(len(tasks), 1)
+        told: set[str] = set()
         waiting = set(task_of)
         try:
             while waiting:
@@ -65,7 +69,12 @@ def run_on_workers(
                     waiting.discard(future)
                     done += 1
                     error = future.exception()
-                    yield task_of[future], future.result() if error is None else error
+                    made, said = (error, []) if error is not None else future.result()
+                    for sentence in dict.fromkeys(said):
+                        if sentence not in told:
+                            told.add(sentence)
+                            reporter.warn(sentence)
+                    yield task_of[future], made
         finally:
             client.cancel(list(waiting))
         reporter.report(Progress("Testing networks", done, total, None))
@@ -109,8 +118,8 @@ def _client(workers: int, scheduler: str) -> Client:
         ) from error
 
 
-def _measure(task: Task, plan: Plan, threads: int) -> Cell:
-    """Measure a cell in a worker's process."""
+def _measure(task: Task, plan: Plan, threads: int) -> tuple[Cell | Exception, list[str]]:
+    """Measure a cell in a worker's process; return it, or why there is none, and its warnings."""
     import torch
     from distributed import get_worker
 
@@ -123,5 +132,9 @@ def _measure(task: Task, plan: Plan, threads: int) -> Cell:
     if not _held or _held[0][0] != plan:
         while _held:
             _held.pop()[1].close()
-        _held.append((plan, CellMaker(plan, Reporter())))
-    return _held[0][1].make(task)
+        _held.append((plan, CellMaker(plan, Reporter(on_warning=_said.append))))
+    _said.clear()
+    try:
+        return _held[0][1].make(task), list(_said)
+    except Exception as error:
+        return error, list(_said)

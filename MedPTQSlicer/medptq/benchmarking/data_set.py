@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -170,7 +171,9 @@ def read_data_set(path: Path, folder: Path | None = None) -> DataSet:
         folder=folder,
         image=content["image"],
         label=content["label"],
-        split=_found(folder, content["image"]) if split is None else _split(path.parent / split),
+        split=_found(folder, content["image"], content["label"])
+        if split is None
+        else _split(path.parent / split),
         groups=content.get("groups", ""),
         nsd_tolerance_mm=float(tolerance),
     )
@@ -188,16 +191,19 @@ def _split(path: Path) -> dict[str, list[str]]:
     return content
 
 
-def _found(folder: Path, image: str) -> dict[str, list[str]]:
+def _found(folder: Path, image: str, label: str) -> dict[str, list[str]]:
     """Share the pairs that are there among the parts."""
-    before, after = (folder / image).name.split("{}") if "{}" in Path(image).name else ("", "")
-    names = sorted(
-        file.name[len(before) : len(file.name) - len(after)]
-        for file in (folder / image).parent.glob(f"{before}*{after}")
-        if not file.name.startswith(".")
+    before, after = image.split("{}")
+    found = glob.glob(  # noqa: PTH207 - the path may lead out of the folder
+        f"{glob.escape(before)}*{glob.escape(after)}", root_dir=folder
     )
+    names = sorted(path[len(before) : len(path) - len(after)] for path in found)
+    # Label maps often lie beside their images, and may have names that an image could have.
+    names = [name for name in names if (folder / label.replace("{}", name)).is_file()]
     if len(names) < len(_PARTS):
-        raise _refused(f"{folder} holds fewer than two images {image}, and no split names them")
+        raise _refused(
+            f"{folder} holds fewer than two pairs of {image} and {label}, and no split names them"
+        )
     order = [names[n] for n in np.random.default_rng(0).permutation(len(names))]
     tested = min(max(1, round(_TEST_SHARE * len(names))), len(names) - 1)
     return {"train": sorted(order[tested:]), "test": sorted(order[:tested])}

@@ -26,7 +26,7 @@ from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 from medptq.quantization.recipe import Recipe
 from medptq.scans.digest import digest_of
-from medptq.scans.sources import ScanSource
+from medptq.scans.sources import ScanSource, source_of_file
 
 _FLOATING = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
@@ -55,7 +55,10 @@ class Plan:
         return {
             "name": data.name,
             "tested": [
-                [digest_of(data.image_of(name)), sha256_of(data.label_map_of(name))]
+                [
+                    digest_of(data.image_of(name)),
+                    digest_of(source_of_file(data.label_map_of(name))),
+                ]
                 for name in self.tested
             ],
             "groups": sha256_of(data.folder / groups) if groups else "",

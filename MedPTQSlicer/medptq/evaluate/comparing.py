@@ -118,6 +118,13 @@ def compare_networks(
     return Compared(comparison, scan, baseline.labels, int8.labels)
 
 
+COMPARISON_FILES = (
+    *("report.json", "report.html", "report.csv", "structures.csv"),
+    *("overlay.png", "fp32.nii.gz", "int8.nii.gz"),
+)
+"""What :func:`write_comparison` writes."""
+
+
 def write_comparison(
     compared: Compared, model: SegmentationModel, output: Path, *, overwrite: bool
 ) -> None:

@@ -26,6 +26,10 @@ class _Drawn:
     histograms: dict[str, Markup]
 
 
+SENSITIVITY_FILES = ("sensitivity.html", "sensitivity.json", "sensitivity.csv")
+"""What :func:`write_sensitivity` writes."""
+
+
 def write_sensitivity(study: SensitivityStudy, folder: Path, *, overwrite: bool = False) -> None:
     """Write ``sensitivity.html``, ``sensitivity.json`` and ``sensitivity.csv`` into a folder.
 
