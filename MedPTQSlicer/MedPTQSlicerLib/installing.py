@@ -129,6 +129,7 @@ class SlicerPipRequest:
 
     stage: str
     arguments: Sequence[str]  # after "pip install"
+    isBreakable = False
 
     def send(self, listener: CallListener) -> SlicerPipRequest:
         """Start it; the listener is told of its end later."""

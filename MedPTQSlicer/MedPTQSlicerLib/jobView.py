@@ -102,6 +102,7 @@ class JobView:
             return
         stage = "Stopping" if self._isStopping else job.stage or job.title
         self._ui.jobStage.setText(f"{stage}. {job.notice}." if job.notice else stage)
+        self._ui.jobCancel.setEnabled(job.canBeCancelled and not self._isStopping)
         self._ui.jobEta.setText(_timeText(job))
         if job.fraction is None:
             self._ui.jobBar.setRange(0, 0)  # moves to and fro

@@ -122,8 +122,20 @@ class Job(Generic[T]):
             self._soon()
         return self
 
+    @property
+    def canBeCancelled(self) -> bool:
+        """Whether what it is at may be broken off; an installation may not."""
+        return self._call is None or self._call.isBreakable
+
     def cancel(self) -> None:
-        """Stop; it has ended within 2 seconds, whatever the worker does."""
+        """Stop; it has ended within 2 seconds, whatever the worker does.
+
+        What cannot be broken off goes on, and the job with it, to tell how that ends.
+        """
+        if self.canBeCancelled:
+            self._cancel()
+
+    def _cancel(self) -> None:
         if self.state != "running" or self._isCancelling:
             return
         self._isCancelling = True
@@ -135,7 +147,7 @@ class Job(Generic[T]):
 
     def stop(self) -> None:
         """Cancel where Qt's event loop no longer runs, and the worker has been stopped."""
-        self.cancel()
+        self._cancel()
         for _ in range(_MOST_STEPS_TO_STOP):
             self._step()
 
@@ -229,6 +241,8 @@ class Job(Generic[T]):
             self._soon()
         else:
             self._call = yielded.send(self)
+            if not self.canBeCancelled:
+                self._tellChanged()
 
     def _end(
         self, state: Literal["done", "failed", "cancelled"], error: MedPTQError | None = None

@@ -35,8 +35,8 @@ class ProgramRequest:
         folder: Its working folder.
         timeoutSeconds: When it is ended as one that hangs; None waits.
         onLine: Called with each line that it prints, and with who listens.
-        isBreakable: Whether it may be ended in the middle. If not, a job that is cancelled ends
-            when the program does.
+        isBreakable: Whether it may be ended in the middle. If not, the job cannot be cancelled
+            meanwhile.
     """
 
     stage: str
@@ -54,11 +54,16 @@ class ProgramRequest:
 
 
 class ProgramCall:
-    """A program that runs."""
+    """A program that runs.
+
+    Attributes:
+        isBreakable: As its request says.
+    """
 
     def __init__(self, request: ProgramRequest, listener: CallListener) -> None:
         import qt
 
+        self.isBreakable = request.isBreakable
         self._request = request
         self._listener = listener
         self._output = b""
@@ -83,7 +88,7 @@ class ProgramCall:
 
     def cancel(self) -> None:
         """End the program with all that it has started, if it may be broken off."""
-        if self._request.isBreakable:
+        if self.isBreakable:
             self._kill(Cancelled())
 
     def _onOutput(self, new: bytes) -> None:

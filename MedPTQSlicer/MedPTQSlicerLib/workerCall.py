@@ -60,7 +60,10 @@ class Call:
         isSent: Whether the worker was told of it.
         hasBegun: Whether the worker is at it.
         isCancelled: Whether it is to stop.
+        isBreakable: Whether it can be stopped.
     """
+
+    isBreakable = True
 
     def __init__(
         self,

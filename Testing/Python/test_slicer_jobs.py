@@ -33,6 +33,49 @@ def _raises(error: BaseException) -> Any:
     raise error
 
 
+class _Unbreakable:
+    """A request, and its call, that is not broken off."""
+
+    def __init__(self) -> None:
+        self.isBreakable = False
+
+    def send(self, listener: Any) -> Any:
+        self.listener = listener
+        listener.onStage("Installing", None, None)
+        return self
+
+    def cancel(self) -> None:
+        raise AssertionError("it must not be broken off")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_cannot_be_broken_off_tells_how_it_ends_though_it_was_cancelled(code: int) -> None:
+    import slicer
+
+    request = _Unbreakable()
+
+    def steps() -> Any:
+        answer = yield request
+        if answer["exitCode"]:
+            raise ScanError("full", "It did not finish", why="the disk is full", todo="Wait")
+        return "checked"
+
+    job = _job(steps()).start()
+    told: list[bool] = []
+    job.observe(changed=lambda job: told.append(job.canBeCancelled))
+    while job.stage != "Installing":
+        slicer.app.processEvents()
+    assert told[-1] is job.canBeCancelled is False
+    job.cancel()
+    request.listener.onResult({"exitCode": code})
+    if code:
+        with pytest.raises(ScanError, match="the disk is full"):
+            job.wait(5)
+    else:
+        assert job.wait(5) == "checked"
+    assert job.canBeCancelled
+
+
 def test_steps_run_one_by_one_between_other_events() -> None:
     import qt
 
