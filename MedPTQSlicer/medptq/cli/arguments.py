@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import medptq
 from medptq.quantization.recipe import LEAST_AGREEMENT, OBSERVER_CHOICES, Recipe
@@ -18,15 +19,36 @@ _MODEL = (
 _SCAN = "a NIfTI, NRRD or MetaImage file, or the folder of a DICOM series"
 
 
+class _Command(argparse.ArgumentParser):
+    """Takes a command's words before, between and behind its options.
+
+    Otherwise what may be left out counts as left out at the first option.
+    """
+
+    _is_mixing = False
+
+    def parse_known_args(  # type: ignore[override]  # as argparse itself is called
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Do what ``parse_known_intermixed_args`` does, which comes here again for each half."""
+        if self._is_mixing:
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     standard = Recipe()
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Command(add_help=False)
     common.add_argument(
         "--json", action="store_true", help="print one JSON object on stdout, for machines"
     )
     common.add_argument("--quiet", action="store_true", help="show no progress")
-    writing = argparse.ArgumentParser(add_help=False)
+    writing = _Command(add_help=False)
     writing.add_argument(
         "--overwrite", action="store_true", help="replace what is there under that name"
     )
@@ -37,7 +59,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"medptq {medptq.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=_Command
+    )
 
     models = commands.add_parser(
         "models", parents=[common], help="list the networks of the catalogue and of your library"
