@@ -2,8 +2,9 @@
 
 Nested transformers put blocks of tokens together into a volume, of which the next layer takes the
 tokens again. TensorRT 8.6 compiles all of it as one kernel with what lies around. The engines of
-UNesT that are right have been built without such detours, and without axes of one, which alone is
-not known to suffice (see :mod:`medptq.engines.tensorrt_unit_axes`).
+UNesT that are right have been built without such detours, and without axes of one, which alone
+sufficed where TensorRT timed no kernels (see :mod:`medptq.engines.tensorrt_unit_axes`); where it
+times them, as for a user, that is not known.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 _PER_FRAME = "PerFrameFunctionalGroupsSequence"
@@ -28,6 +27,8 @@ def frame_positions(path: Path) -> NDArray[np.float64] | None:
     Raises:
         ValueError: It has such groups, and they do not say where the frames lie.
     """
+    import pydicom  # 0.2 s that few scans need
+
     with warnings.catch_warnings():
         # They may quote what the file says of the patient.
         warnings.simplefilter("ignore")
