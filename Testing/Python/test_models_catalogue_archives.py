@@ -233,6 +233,20 @@ def test_what_was_read_and_is_damaged_is_read_again(served: Served, tmp_path: Pa
         assert load("small-organs") == (model, [])
 
 
+def test_what_an_older_program_read_is_read_again(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_nnunet(served, tmp_path)
+    model, _ = load("small-organs")
+    [read] = (tmp_path / "cache").rglob("read.json")
+    content = json.loads(read.read_text(encoding="utf-8"))
+    content["card"]["modality"] = "As an older program had it"
+    read.write_text(json.dumps(content), encoding="utf-8")
+    assert load("small-organs")[0] != model
+    monkeypatch.setattr("medptq.models.catalogue_archives._READ_VERSION", 1_000_000)
+    assert load("small-organs")[0] == model
+
+
 def test_an_archive_of_another_format_or_of_two_models_is_refused(
     served: Served, tmp_path: Path
 ) -> None:

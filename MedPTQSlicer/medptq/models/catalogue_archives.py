@@ -30,6 +30,8 @@ from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
 
 _READ = "read.json"
+_READ_VERSION = 1
+"""Another one wherever an archive is read differently, so that what was read before is not kept."""
 
 
 @contextlib.contextmanager
@@ -92,7 +94,8 @@ def known_card(found: CatalogueEntry) -> Card:
 
 def _folder(found: CatalogueEntry) -> Path:
     download = found.download
-    key = json.dumps([found.card, download.file, download.sha256 or download.sha1], sort_keys=True)
+    depends_on = [_READ_VERSION, found.card, download.file, download.sha256 or download.sha1]
+    key = json.dumps(depends_on, sort_keys=True)
     # Called as the graphs of the network are, beside which it lies: they are removed together.
     digest = hashlib.sha256(key.encode()).hexdigest()
     return cache_folder("networks") / f"{found.id}-{digest[:16]}"
