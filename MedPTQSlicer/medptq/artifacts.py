@@ -90,11 +90,17 @@ def require_free(path: Path, *, overwrite: bool) -> None:
                 why="something of that name is there already",
                 todo="Choose another name, or ask for it to be replaced with --overwrite",
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Under the name that it will be written by, which may be too long for this system.
-        part = _beside(path, "new")
-        part.touch()
-        part.unlink()
+        made = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Under the name that it will be written by, which may be too long for this system.
+            part = _beside(path, "new")
+            part.touch()
+            part.unlink()
+        finally:
+            for folder in made:  # nothing has been done for it yet, and may never be
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -161,6 +167,7 @@ def atomic_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     require_free(path, overwrite=overwrite)
     part = _beside(path, "new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         _flush(part)
         part.replace(path)
@@ -184,7 +191,7 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     require_free(path, overwrite=overwrite)
     part, old = _beside(path, "new"), _beside(path, "old")
     try:
-        part.mkdir()
+        part.mkdir(parents=True)
         yield part
         for file in sorted(part.rglob("*")):
             if file.is_file():

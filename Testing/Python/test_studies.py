@@ -107,6 +107,13 @@ def test_a_folder_with_more_than_its_own_files_is_refused_before_anything_is_mea
         medptq.sensitivity("no-such-network", work / "scans", output, overwrite=True)
 
 
+def test_what_is_refused_leaves_no_empty_folders(work):
+    output = work / "new" / "folder" / "layers"
+    with pytest.raises(ModelError):
+        medptq.sensitivity("no-such-network", work / "scans", output)
+    assert not (work / "new").exists()
+
+
 def test_sensitivity_can_be_stopped(work):
     reporter = Reporter(cancelled=lambda: True)
     with pytest.raises(Cancelled):
