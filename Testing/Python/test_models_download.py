@@ -289,6 +289,19 @@ def test_a_bad_member_is_refused(
     assert names(tmp_path) == ["a.whl"]
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_a_member_whose_unpacking_has_no_limit_is_refused(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "a.whl"
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("net", CONTENT)
+
+    with pytest.raises(ModelError, match="compressed in a way") as caught:
+        extract_member(archive, Member("net", SHA256), tmp_path / "net", Reporter())
+
+    assert caught.value.code == "model.archive"
+    assert names(tmp_path) == ["a.whl"]
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_damaged_archive_is_refused(tmp_path: Path, whole: bool) -> None:
     archive = archive_of(tmp_path / "a.whl", {"net": CONTENT})

@@ -63,6 +63,15 @@ def test_an_archive_with_links_is_refused(tmp_path, sound):
     assert "not a plain file" in refused(archive, tmp_path).why
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_an_archive_whose_unpacking_has_no_limit_is_refused(tmp_path, sound, method):
+    path, _ = copied(sound, tmp_path, "bundle")
+    archive = Path(shutil.make_archive(str(tmp_path / "m"), "zip", path.parent, path.name))
+    with zipfile.ZipFile(archive, "a", method) as opened:
+        opened.writestr("bundle/more", b"more" * 100)
+    assert refused(archive, tmp_path).code == "model.archive"
+
+
 def test_files_that_would_take_each_other_s_place_are_refused(tmp_path):
     for number, name in enumerate(("b/Configs/metadata.json", "b/configs", "b/a")):
         names = {"b/configs/metadata.json": b"{}", "b/a/b": b"", name: b""}

@@ -24,6 +24,9 @@ _MOST_MEMBERS = 10_000
 _LONGEST_PART, _MOST_PARTS = 200, 16  # of a path; systems allow 255 bytes a part
 _HARMLESS = 64 << 20  # bytes; what compresses better than that is small all the same
 
+# What unpacks the others (bzip2, LZMA) takes as much memory as they hold, whatever size they claim.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
 
 def extract_member(archive: Path, member: Member, target: Path, reporter: Reporter) -> None:
     """Copy one member of a zip archive (a wheel, a bundle) to ``target``.
@@ -47,6 +50,8 @@ def extract_member(archive: Path, member: Member, target: Path, reporter: Report
             found = opened.getinfo(member.path)
         except KeyError as error:
             raise _refused(archive, f"it has no member {member.path}") from error
+        if found.compress_type not in _BOUNDED:
+            raise _refused(archive, f"{member.path} in it is compressed in a way that is not read")
         if found.file_size > most:
             raise _refused(archive, f"{member.path} would take {found.file_size / 1e6:.0f} MB")
         _copy(opened, found, part, reporter)
@@ -171,11 +176,15 @@ def _require_room(archive: Path, wanted: Iterable[zipfile.ZipInfo], folder: Path
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Tell whether a member is a file whose path stays in the archive, on any system."""
+    """Tell whether a member is a file whose path stays in the archive, on any system.
+
+    It must also be stored, or compressed in the one way that is unpacked bit by bit.
+    """
     path = PurePosixPath(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
     return (
         kind in (0, stat.S_IFREG)
+        and info.compress_type in _BOUNDED
         and not path.is_absolute()
         and ".." not in path.parts
         and not set(info.filename) & set('\\:*?"<>|')
