@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hostile_models import copied, kept_apart, refused, write_sound_models
+from medptq.models.archive import extract_folder
+from medptq.progress import Reporter
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -70,6 +72,18 @@ def test_an_archive_whose_unpacking_has_no_limit_is_refused(tmp_path, sound, met
     with zipfile.ZipFile(archive, "a", method) as opened:
         opened.writestr("bundle/more", b"more" * 100)
     assert refused(archive, tmp_path).code == "model.archive"
+
+
+@pytest.mark.parametrize("name", ["...zip", "....zip", ".. .zip", "..zip"])
+def test_an_archive_s_own_name_does_not_lead_out_of_the_folder(tmp_path, name):
+    archive = _zip(tmp_path / name, {"configs/metadata.json": b"{}"})
+    (folder := tmp_path / "whole" / "unpacked").mkdir(parents=True)
+
+    root = extract_folder(archive, lambda _: "", folder, Reporter())
+
+    assert root.resolve().parent == folder.resolve()
+    assert (root / "configs" / "metadata.json").read_bytes() == b"{}"
+    assert list((tmp_path / "whole").iterdir()) == [folder]
 
 
 def test_files_that_would_take_each_other_s_place_are_refused(tmp_path):

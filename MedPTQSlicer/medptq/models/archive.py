@@ -107,7 +107,8 @@ def extract_folder(
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
-        The folder that was unpacked, called as in the archive, or as the archive.
+        The folder that was unpacked, called as in the archive, or as the archive without dots
+        and blanks at the ends.
 
     Raises:
         ModelError: ``model.archive`` - the archive is damaged or not safe. Or what ``root_of``
@@ -124,7 +125,8 @@ def extract_folder(
         }
         _require_no_clash(archive, wanted)
         _require_room(archive, wanted.values(), folder)
-        target = folder / (root.name or archive.stem)
+        # The stem of "...zip" is "..", which would lead out of the folder.
+        target = folder / (root.name or archive.stem.strip(". ") or "archive")
         for path, info in wanted.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             _copy(opened, info, target / path, reporter)
