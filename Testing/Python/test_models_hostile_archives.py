@@ -161,3 +161,23 @@ def test_an_archive_whose_content_is_damaged_is_refused(tmp_path, sound):
     content[len(content) // 2] ^= 0xFF
     archive.write_bytes(content)
     assert refused(archive, tmp_path).code == "model.archive"
+
+
+@pytest.mark.parametrize("member", ["ä", "a"])
+def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path, member):
+    path = _zip(tmp_path / "a.zip", {"b/configs/metadata.json": b"{}", f"b/{member}": b""})
+    content = bytearray(path.read_bytes())
+    if member == "ä":  # a name that is no UTF-8
+        content[content.rindex("ä".encode())] = 0xFF
+    else:  # members that would begin before the file does
+        [place] = struct.unpack("<I", content[-6:-2])
+        content[-6:-2] = struct.pack("<I", place + 1000)
+    path.write_bytes(content)
+    assert refused(path, tmp_path).code == "model.archive"
+
+
+def test_what_cannot_be_written_is_no_fault_of_the_archive(tmp_path):
+    path = _zip(tmp_path / "a.zip", {"b": b""})
+    (tmp_path / "out" / "a" / "b").mkdir(parents=True)
+    with pytest.raises(OSError, match="b"):
+        extract_folder(path, lambda _: "", tmp_path / "out", Reporter())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,12 @@ from medptq.progress import Reporter
 _BLOCK = 1 << 20
 _MOST_EXPANSION = 20
 """Weights barely compress; a member this much larger than its archive is a zip bomb."""
+
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(ValueError, IndexError, struct.error),
+)
+"""What zipfile raises over a damaged archive; NotImplementedError is a RuntimeError."""
 
 _MOST_MEMBERS = 10_000
 _LONGEST_PART, _MOST_PARTS = 200, 16  # of a path; systems allow 255 bytes a part
@@ -200,19 +207,34 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; what zipfile says of it becomes an error for the user."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with _reading():
+            opened = zipfile.ZipFile(archive)
+        with opened:
             yield opened
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise _refused(archive, f"it is no readable zip archive ({error})") from error
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Tell an error of reading, as of an offset that cannot be, from one of writing."""
+    try:
+        yield
+    except OSError as error:
+        raise zipfile.BadZipFile(error.strerror or str(error)) from error
 
 
 def _copy(
     opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, reporter: Reporter
 ) -> None:
-    with opened.open(member) as source, target.open("wb") as copy:
+    with _reading():
+        source = opened.open(member)
+    with source, target.open("wb") as copy:
         # zipfile itself never reads beyond the size that the archive declares.
         for _ in reporter.track(range(0, member.file_size, _BLOCK), "Unpacking"):
-            copy.write(source.read(_BLOCK))
+            with _reading():
+                block = source.read(_BLOCK)
+            copy.write(block)
 
 
 def _refused(archive: Path, why: str) -> ModelError:
