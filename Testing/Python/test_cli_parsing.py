@@ -30,3 +30,10 @@ def test_a_name_that_no_file_can_have_is_wrong_usage(command, capsys):
 def test_names_of_that_many_bytes_are_looked_for(capsys, tmp_path):
     assert main(["inspect", str(tmp_path / ("é" * 127))]) == 3
     assert "a name has" not in capsys.readouterr().err
+
+
+def test_an_agreement_that_nothing_would_ask_for_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", "deepbet", "--scans", "scans", "--least-agreement", "0.9"])
+    assert ended.value.code == 2
+    assert "--least-agreement is asked with --auto only" in capsys.readouterr().err
