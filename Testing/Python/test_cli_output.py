@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from medptq.cli import program
+from medptq.errors import QuantizationError
+
 SCAN = 3
 FOUND = ["cache"]
 REFUSED = ["inspect", "/no/such/folder"]
@@ -47,6 +50,20 @@ def test_a_full_disk(more):
 def test_a_refusal_keeps_its_code_where_nothing_can_be_printed():
     with FULL.open("wb") as full:
         assert _run(REFUSED, full.fileno(), full.fileno()).returncode == SCAN
+
+
+def test_a_structure_s_name_is_no_markup_where_nothing_agreed(monkeypatch, capsys):
+    tried = {"name": "W8A8", "dice": 0.9, "passed": False, "milliseconds": 1.0, "megabytes": 1.0}
+    least = {"name": "Lesion [/core]", "dice": 0.7}
+    trials = [{**tried, "least_alike": least, "chosen": False, "recipe": {}}]
+    error = QuantizationError("agreement", "a", why="b", todo="c", facts={"trials": trials})
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setitem(program._COMMANDS, "doctor", fail)
+    assert program.main(["doctor"]) == error.exit_status
+    assert "[/core]" in capsys.readouterr().err
 
 
 def _run(

@@ -64,3 +64,10 @@ def test_too_few_or_too_many_words_are_wrong_usage(command):
     with pytest.raises(SystemExit) as ended:
         parsed(command)
     assert ended.value.code == 2
+
+
+def test_an_agreement_that_nothing_would_ask_for_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["quantize", "deepbet", "--scans", "scans", "--least-agreement", "0.9"])
+    assert ended.value.code == 2
+    assert "--least-agreement is asked with --auto only" in capsys.readouterr().err

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from medptq.evaluate.latency import measure_latency
+from medptq.evaluate.measured_run import measure_run
+from medptq.models.loading import load_model
+from medptq.progress import Reporter
+from medptq.scans.sources import ScanSource
+from tiny_network import write_network, write_scan
 
 CHILD = """
 import sys
@@ -64,3 +73,22 @@ def test_peak_memory_of_a_child_is_its_own() -> None:
     before, _ = child_peak(1)
     assert before < 150
     assert len(block) == 300_000_000
+
+
+def test_nothing_that_lies_in_the_working_directory_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDPTQ_CACHE", "cache")
+    monkeypatch.setenv("PYTHONPATH", "", prepend=os.pathsep)  # ends with an empty entry
+    write_network(tmp_path)
+    write_scan(tmp_path / "scan.nii.gz", seed=0)
+    for name in ("json", "numpy", "psutil", "runpy", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this was run')")
+    monkeypatch.chdir(tmp_path)
+
+    network = load_model(tmp_path / "net.onnx")
+    source = ScanSource("scan", (Path("scan.nii.gz"),))
+    run = measure_run(network, source, "pytorch", "fp32", tmp_path, Reporter())
+
+    assert run.latency.runs > 0
+    assert run.labels.ndim == 3

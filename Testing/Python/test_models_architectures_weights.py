@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medptq.errors import ModelError
 from medptq.models.architectures.building import build_network
-from medptq.models.architectures.weights import load_weights
+from medptq.models.architectures.weights import checkpoint_content, load_weights
 from small_networks import SMALL, fill
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of MONAI, as it is imported
@@ -173,6 +173,32 @@ def test_a_truncated_file_is_refused(
     torch.save(trained.state_dict(), path, _use_new_zipfile_serialization=not legacy)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
+    assert refusal(fresh, path).code == "model.unreadable"
+
+
+def test_wherever_a_legacy_file_is_cut_it_is_told_as_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(nn.Conv3d(1, 2, 1).state_dict(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    codes = set()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ModelError) as caught:
+            checkpoint_content(path)
+        codes.add(caught.value.code)
+    assert codes == {"model.unreadable"}
+
+
+@pytest.mark.parametrize("at", [6, 28, 42])  # needed version, length of the name, place
+@pytest.mark.parametrize("value", [255, 128])
+def test_a_damaged_directory_of_a_checkpoint_is_refused(
+    at: int, value: int, trained: nn.Module, fresh: nn.Module, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(trained.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + at] = value
+    path.write_bytes(content)
     assert refusal(fresh, path).code == "model.unreadable"
 
 

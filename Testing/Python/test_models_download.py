@@ -252,6 +252,32 @@ def test_a_mirror_server_is_asked_first_and_then_the_origin(
     assert "404" in warnings[0]
 
 
+def test_a_login_page_is_not_recorded_in_an_archive_s_place(
+    server: Server, downloads: Path
+) -> None:
+    wanted = Download("net.zip", "", 1.0, f"{server.url}/net.zip")
+    server.files["/net.zip"] = b"<html>Please log in</html>"
+
+    with pytest.raises(ModelError, match="no zip archive") as caught:
+        fetch(wanted, Reporter())
+
+    assert caught.value.code == "model.download"
+    assert names(downloads) == []
+
+
+def test_without_a_checksum_another_file_is_believed_once_the_first_is_gone(
+    server: Server, downloads: Path, tmp_path: Path
+) -> None:
+    wanted = Download("net.zip", "", 1.0, f"{server.url}/net.zip")
+    for content in (b"first", b"second"):
+        served = archive_of(tmp_path / "served.zip", {"net": content}).read_bytes()
+        server.files["/net.zip"] = served
+        path = fetch(wanted, Reporter())
+        assert path.read_bytes() == served
+        assert names(downloads) == ["net.zip", "net.zip.sha256"]
+        path.unlink()
+
+
 def archive_of(path: Path, members: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -286,6 +312,19 @@ def test_a_bad_member_is_refused(
         extract_member(archive, Member("net", SHA256), tmp_path / "net", Reporter())
 
     assert caught.value.code == code
+    assert names(tmp_path) == ["a.whl"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_a_member_whose_unpacking_has_no_limit_is_refused(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "a.whl"
+    with zipfile.ZipFile(archive, "w", method) as opened:
+        opened.writestr("net", CONTENT)
+
+    with pytest.raises(ModelError, match="compressed in a way") as caught:
+        extract_member(archive, Member("net", SHA256), tmp_path / "net", Reporter())
+
+    assert caught.value.code == "model.archive"
     assert names(tmp_path) == ["a.whl"]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hostile_models import copied, kept_apart, refused, write_sound_models
+from medptq.models.archive import extract_folder
+from medptq.progress import Reporter
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -61,6 +63,27 @@ def test_an_archive_with_links_is_refused(tmp_path, sound):
         opened.writestr(_link("bundle/models/more"), str(tmp_path))
         opened.writestr("bundle/models/more/evil", b"evil")
     assert "not a plain file" in refused(archive, tmp_path).why
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_an_archive_whose_unpacking_has_no_limit_is_refused(tmp_path, sound, method):
+    path, _ = copied(sound, tmp_path, "bundle")
+    archive = Path(shutil.make_archive(str(tmp_path / "m"), "zip", path.parent, path.name))
+    with zipfile.ZipFile(archive, "a", method) as opened:
+        opened.writestr("bundle/more", b"more" * 100)
+    assert refused(archive, tmp_path).code == "model.archive"
+
+
+@pytest.mark.parametrize("name", ["...zip", "....zip", ".. .zip", "..zip"])
+def test_an_archive_s_own_name_does_not_lead_out_of_the_folder(tmp_path, name):
+    archive = _zip(tmp_path / name, {"configs/metadata.json": b"{}"})
+    (folder := tmp_path / "whole" / "unpacked").mkdir(parents=True)
+
+    root = extract_folder(archive, lambda _: "", folder, Reporter())
+
+    assert root.resolve().parent == folder.resolve()
+    assert (root / "configs" / "metadata.json").read_bytes() == b"{}"
+    assert list((tmp_path / "whole").iterdir()) == [folder]
 
 
 def test_files_that_would_take_each_other_s_place_are_refused(tmp_path):
@@ -138,3 +161,23 @@ def test_an_archive_whose_content_is_damaged_is_refused(tmp_path, sound):
     content[len(content) // 2] ^= 0xFF
     archive.write_bytes(content)
     assert refused(archive, tmp_path).code == "model.archive"
+
+
+@pytest.mark.parametrize("member", ["ä", "a"])
+def test_an_archive_whose_directory_is_damaged_is_refused(tmp_path, member):
+    path = _zip(tmp_path / "a.zip", {"b/configs/metadata.json": b"{}", f"b/{member}": b""})
+    content = bytearray(path.read_bytes())
+    if member == "ä":  # a name that is no UTF-8
+        content[content.rindex("ä".encode())] = 0xFF
+    else:  # members that would begin before the file does
+        [place] = struct.unpack("<I", content[-6:-2])
+        content[-6:-2] = struct.pack("<I", place + 1000)
+    path.write_bytes(content)
+    assert refused(path, tmp_path).code == "model.archive"
+
+
+def test_what_cannot_be_written_is_no_fault_of_the_archive(tmp_path):
+    path = _zip(tmp_path / "a.zip", {"b": b""})
+    (tmp_path / "out" / "a" / "b").mkdir(parents=True)
+    with pytest.raises(OSError, match="b"):
+        extract_folder(path, lambda _: "", tmp_path / "out", Reporter())

@@ -206,6 +206,21 @@ def test_what_is_no_network_is_refused(suffix: str, content: bytes, tmp_path: Pa
     assert caught.value.code == "model.unreadable"
 
 
+def test_torchscript_with_a_damaged_directory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/ä", "3")
+    content = bytearray(path.read_bytes())
+    content[content.rindex("ä".encode())] = 0xFF
+    path.write_bytes(content)
+    write_card(tmp_path / "net.json")
+
+    with pytest.raises(ModelError) as caught:
+        load_model(path)
+
+    assert caught.value.code == "model.unreadable"
+
+
 def test_damaged_torchscript_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
         for name in ("net/code/__torch__.py", "net/constants.pkl", "net/data.pkl", "net/version"):

@@ -9,6 +9,7 @@ import pytest
 import medptq
 from medptq.errors import ModelError
 from medptq.models.monai_bundle import read_monai_bundle
+from medptq.models.monai_bundle_values import Values
 from medptq.progress import Reporter
 from monai_bundles import (
     ARGMAX,
@@ -72,6 +73,16 @@ def with_step(name: str, **arguments: Any) -> dict[str, Any]:
 )
 def test_what_cannot_be_done_the_same_way_is_refused_by_name(tmp_path, settings, words):
     assert words in refusal(settings, tmp_path / "bundle")
+
+
+def test_references_that_double_with_each_level_are_refused():
+    content = {"R": {}, "e9": "@R"}
+    for level in range(9):
+        content["R"][f"b{level}"] = content[f"k{level}"] = f"@e{level + 1}"
+        content[f"e{level}"] = f"@k{level}" + f"::b{level}" * 2
+    with pytest.raises(ModelError, match="too many references") as caught:
+        Values(content, "small").plain("@e0", "patch")
+    assert caught.value.code == "model.bundle"
 
 
 def test_configurations_that_are_none_are_refused(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from medptq.errors import ModelError
 from medptq.models.built_network import BuiltNetwork
 from medptq.models.foreign import FORMATS, format_of
+from medptq.models.nnunet_dataset import modality_of
 from medptq.models.nnunet_folder import read_nnunet_folder
 from medptq.progress import Reporter
 from nnunet_folders import (
@@ -64,6 +65,23 @@ def test_the_card_says_what_the_plans_and_the_data_set_say(tmp_path):
     assert "fold_0" in model.provenance.source
     assert "without mirroring" in model.provenance.source
     assert warnings == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "modality"),
+    [
+        *(("PET", "PET"), ("US", "US"), ("MRI", "MR"), ("mri", "MR"), ("MR T1", "MR T1")),
+        *(("T1", "MR T1"), ("t2_flair", "MR t2_flair"), ("T1w", "MR T1w"), ("ADC", "MR ADC")),
+    ],
+)
+def test_the_modality_is_what_the_channel_is(tmp_path, channel, modality):
+    folder = write_model_folder(tmp_path, channels={"0": channel})
+    assert read(folder)[0].model.modality == modality
+
+
+def test_channels_of_several_modalities_are_not_called_mr(tmp_path):
+    names = ["PET", "T1"]
+    assert modality_of(names, {"normalization_schemes": ["ZScoreNormalization"] * 2}) == "PET, T1"
 
 
 def test_many_structures_have_colours_of_their_own(tmp_path):
@@ -252,6 +270,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "layers": ({"network": network_with(n_conv_per_stage=10**12)}, "2 whole numbers"),
     "kernels": ({"network": network_with(kernel_sizes="3")}, "three whole numbers for each stage"),
     "no checkpoint": ({"folds": ()}, "no checkpoint_final.pth or checkpoint_best.pth"),
+    "a number beyond floats": ({"configuration": {"spacing": [1.0, 10**400, 1.0]}}, "3 numbers"),
     "spacing": ({"configuration": {"spacing": [1.0, None, 1.0]}}, "a list of 3 numbers"),
 }  # fmt: skip
 

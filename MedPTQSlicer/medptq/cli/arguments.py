@@ -152,9 +152,9 @@ def make_parser() -> argparse.ArgumentParser:
     quantize.add_argument(
         "--least-agreement",
         type=float,
-        default=LEAST_AGREEMENT,
         metavar="X",
-        help="with --auto: mean Dice with FP32's labels that is asked (default: %(default)s)",
+        help="with --auto: mean Dice with FP32's labels that is asked "
+        f"(default: {LEAST_AGREEMENT})",
     )
 
     sensitivity = commands.add_parser(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medptq.cli.arguments import make_parser
+from medptq.quantization.recipe import LEAST_AGREEMENT
 
 _LONGEST_NAME = 255
 """Bytes of a file's name on the file systems of Linux, macOS and Windows."""
@@ -21,6 +22,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """
     parser = make_parser()
     options = parser.parse_args(arguments)
+    if options.command == "quantize":
+        if options.least_agreement is None:
+            options.least_agreement = LEAST_AGREEMENT
+        elif not options.auto:
+            parser.error("--least-agreement is asked with --auto only")
     for option, given in vars(options).items():
         if option == "output":  # what writes it tells better what would do
             continue

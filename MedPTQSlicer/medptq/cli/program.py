@@ -94,7 +94,8 @@ def _show_failure(error: MedPTQError, options: argparse.Namespace, terminal: Ter
         print(json.dumps({"error": failure, "warnings": terminal.warnings}))
     else:
         if "trials" in error.facts:
-            Console(stderr=True, highlight=False).print(trials_table(error.facts["trials"]))
+            table = trials_table(error.facts["trials"])
+            Console(stderr=True, highlight=False).print(table, markup=False)
         print(error, file=sys.stderr)
 
 

@@ -1,6 +1,6 @@
 """One segmentation, measured in a process of its own.
 
-``python -m medptq.evaluate.measured_run`` reads a request from stdin and writes the figures to
+As a program, ``medptq.evaluate.measured_run`` reads a request from stdin and writes the figures to
 stdout, both JSON, and the label map to a file. A process of its own makes the peak of its memory a
 clean figure, and keeps what one engine allocated from slowing the next.
 """
@@ -37,6 +37,13 @@ from medptq.scans.sources import ScanSource
 _WARMUP = 1
 _RUNS = 10
 _MAX_SECONDS = 12.0
+_PROGRAM = """
+import sys
+sys.path[:] = filter(None, sys.path)
+import runpy
+runpy.run_module("medptq.evaluate.measured_run", run_name="__main__", alter_sys=True)
+"""
+# With -m, a json.py or numpy.py that lies in the working directory would run in their place.
 _KILLED = 9  # the signal that Linux and macOS send where memory ran out
 
 
@@ -95,9 +102,10 @@ def measure_run(
     }
     # It finds this package where it was not installed, too, as in 3D Slicer.
     home = str(Path(medptq.__file__).resolve().parents[1])
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with subprocess.Popen(
-        [sys.executable, "-m", "medptq.evaluate.measured_run"],
+    # What is empty between two separators stands for the working directory.
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    with subprocess.Popen(  # noqa: S603 - the program is the constant above
+        [sys.executable, "-c", _PROGRAM],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,9 +21,18 @@ _BLOCK = 1 << 20
 _MOST_EXPANSION = 20
 """Weights barely compress; a member this much larger than its archive is a zip bomb."""
 
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(ValueError, IndexError, struct.error),
+)
+"""What zipfile raises over a damaged archive; NotImplementedError is a RuntimeError."""
+
 _MOST_MEMBERS = 10_000
 _LONGEST_PART, _MOST_PARTS = 200, 16  # of a path; systems allow 255 bytes a part
 _HARMLESS = 64 << 20  # bytes; what compresses better than that is small all the same
+
+# What unpacks the others (bzip2, LZMA) takes as much memory as they hold, whatever size they claim.
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def extract_member(archive: Path, member: Member, target: Path, reporter: Reporter) -> None:
@@ -47,6 +57,8 @@ def extract_member(archive: Path, member: Member, target: Path, reporter: Report
             found = opened.getinfo(member.path)
         except KeyError as error:
             raise _refused(archive, f"it has no member {member.path}") from error
+        if found.compress_type not in _BOUNDED:
+            raise _refused(archive, f"{member.path} in it is compressed in a way that is not read")
         if found.file_size > most:
             raise _refused(archive, f"{member.path} would take {found.file_size / 1e6:.0f} MB")
         _copy(opened, found, part, reporter)
@@ -102,7 +114,8 @@ def extract_folder(
         reporter: Told of the progress, asked for cancellation.
 
     Returns:
-        The folder that was unpacked, called as in the archive, or as the archive.
+        The folder that was unpacked, called as in the archive, or as the archive without dots
+        and blanks at the ends.
 
     Raises:
         ModelError: ``model.archive`` - the archive is damaged or not safe. Or what ``root_of``
@@ -119,7 +132,8 @@ def extract_folder(
         }
         _require_no_clash(archive, wanted)
         _require_room(archive, wanted.values(), folder)
-        target = folder / (root.name or archive.stem)
+        # The stem of "...zip" is "..", which would lead out of the folder.
+        target = folder / (root.name or archive.stem.strip(". ") or "archive")
         for path, info in wanted.items():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             _copy(opened, info, target / path, reporter)
@@ -171,11 +185,15 @@ def _require_room(archive: Path, wanted: Iterable[zipfile.ZipInfo], folder: Path
 
 
 def _is_plain(info: zipfile.ZipInfo) -> bool:
-    """Tell whether a member is a file whose path stays in the archive, on any system."""
+    """Tell whether a member is a file whose path stays in the archive, on any system.
+
+    It must also be stored, or compressed in the one way that is unpacked bit by bit.
+    """
     path = PurePosixPath(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the archive was not made on Unix
     return (
         kind in (0, stat.S_IFREG)
+        and info.compress_type in _BOUNDED
         and not path.is_absolute()
         and ".." not in path.parts
         and not set(info.filename) & set('\\:*?"<>|')
@@ -189,19 +207,34 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
 def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; what zipfile says of it becomes an error for the user."""
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with _reading():
+            opened = zipfile.ZipFile(archive)
+        with opened:
             yield opened
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise _refused(archive, f"it is no readable zip archive ({error})") from error
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Tell an error of reading, as of an offset that cannot be, from one of writing."""
+    try:
+        yield
+    except OSError as error:
+        raise zipfile.BadZipFile(error.strerror or str(error)) from error
 
 
 def _copy(
     opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, reporter: Reporter
 ) -> None:
-    with opened.open(member) as source, target.open("wb") as copy:
+    with _reading():
+        source = opened.open(member)
+    with source, target.open("wb") as copy:
         # zipfile itself never reads beyond the size that the archive declares.
         for _ in reporter.track(range(0, member.file_size, _BLOCK), "Unpacking"):
-            copy.write(source.read(_BLOCK))
+            with _reading():
+                block = source.read(_BLOCK)
+            copy.write(block)
 
 
 def _refused(archive: Path, why: str) -> ModelError:

@@ -5,7 +5,7 @@ The order in which it is looked for: the cache, the mirror that the environment 
 then its origin. What comes with the program is read where it lies. Whatever comes from outside is
 believed only if its checksum is right. Where the publisher gives none but an older kind, or none at
 all, the SHA-256 of what came first is recorded beside it, and no other file is believed from then
-on.
+on; without any checksum, as long as that file is there, so that whoever deletes it can start anew.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -25,6 +26,8 @@ from medptq.models.checksum import require_checksum, require_sha1
 from medptq.models.package_index import download_release
 from medptq.models.url_download import download_url
 from medptq.progress import Reporter
+
+_ARCHIVES = (".zip", ".whl")
 
 
 def fetch(download: Download, reporter: Reporter) -> Path:
@@ -40,12 +43,18 @@ def fetch(download: Download, reporter: Reporter) -> Path:
         ModelError: ``model.offline`` - it cannot be reached; the sentence says where to put the
             file by hand. ``model.checksum`` - another file was delivered; it was deleted. Or the
             one that comes with the program is damaged; it was left.
-            ``model.download`` - it was refused. ``model.cache`` - the cache cannot be written.
+            ``model.download`` - it was refused, or what came in an archive's place is none, such
+            as a login page; that was deleted. ``model.cache`` - the cache cannot be written.
     """
     target, origin = place_of(download), download.origin
     if isinstance(origin, Path):
         _require_included(download, target)
         return target
+    try:
+        if not (download.sha256 or download.sha1 or target.is_file()):
+            record_of(target).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(target, error) from error
     wanted = download.sha256 or _recorded(target)
     if target.is_file() and wanted:
         if sha256_of(target) == wanted:
@@ -66,12 +75,7 @@ def fetch(download: Download, reporter: Reporter) -> Path:
             with atomic_file(record_of(target), overwrite=True) as part:
                 part.write_text(f"{sha256_of(target)}\n", encoding="ascii")
     except OSError as error:
-        raise ModelError(
-            "cache",
-            f"{target} could not be written",
-            why=error.strerror or str(error),
-            todo="Free some space, or name another folder in the environment variable MEDPTQ_CACHE",
-        ) from error
+        raise _unwritable(target, error) from error
     return target
 
 
@@ -96,12 +100,36 @@ def _recorded(target: Path) -> str:
 
 
 def _require(download: Download, path: Path) -> None:
-    """Delete a file and raise if its checksum is not the one that was published or recorded."""
+    """Delete a file and raise if its checksum is not the one that was published or recorded.
+
+    Where there is none, an archive must be one.
+    """
     wanted = download.sha256 or _recorded(place_of(download))
     if wanted:
         require_checksum(path, wanted, download.file)
     elif download.sha1:
         require_sha1(path, download.sha1, download.file)
+    elif _is_archive(download) and not zipfile.is_zipfile(path):
+        path.unlink()
+        raise ModelError(
+            "download",
+            f"{download.file} was deleted",
+            why="it is no zip archive, and was perhaps a login page in its place",
+            todo="See that this computer reaches the internet without a login, and try again",
+        )
+
+
+def _is_archive(download: Download) -> bool:
+    return download.member is not None or Path(download.file).suffix.lower() in _ARCHIVES
+
+
+def _unwritable(target: Path, error: OSError) -> ModelError:
+    return ModelError(
+        "cache",
+        f"{target} could not be written",
+        why=error.strerror or str(error),
+        todo="Free some space, or name another folder in the environment variable MEDPTQ_CACHE",
+    )
 
 
 def _require_included(download: Download, path: Path) -> None:

@@ -21,6 +21,9 @@ _MOST_DEEP = 32
 _MOST_VALUES = 100_000
 """References can make a small file a huge one: ten of ten of ten, and so on."""
 
+_MOST_FOLLOWED = 10_000
+"""References on the way to others can double with each of them, without a circle or a value."""
+
 _LONGEST_LITERAL = 500
 _REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
 
@@ -36,6 +39,7 @@ class Values:
     def __init__(self, content: Mapping[str, Any], bundle: str) -> None:
         self._content = content
         self.bundle = bundle
+        self._followed = 0
 
     def __contains__(self, key: str) -> bool:
         return key in self._content
@@ -67,6 +71,9 @@ class Values:
             )
         text = raw.removeprefix("$").strip()
         if _REFERENCE.fullmatch(text):
+            self._followed += 1
+            if self._followed > _MOST_FOLLOWED:
+                raise self.refused(f'"{where}" in its configuration follows too many references')
             return self._at(re.split("::|#", text[1:]), where, left - 1)
         if raw.startswith("$") and len(text) <= _LONGEST_LITERAL:
             try:

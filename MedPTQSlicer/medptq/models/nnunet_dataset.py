@@ -14,6 +14,15 @@ from medptq.models.segmentation_model import Label
 
 _TOTALSEGMENTATOR = "totalsegmentator-v2"
 
+_MR_SEQUENCE = re.compile(
+    r"(?<![a-z0-9])"
+    r"(T1|T1w|T1c|T1ce|T1gd|T1n|T2|T2w|T2f|T2star|PD|PDw|FLAIR|STIR|TIRM|MPRAGE|MP2RAGE"
+    r"|ADC|DWI|DTI|HBV|SWI|DCE|TOF|BOLD)"
+    r"(?![a-z0-9])",
+    re.IGNORECASE,
+)
+"""Names of channels that are MR's without saying so; of others nobody knows."""
+
 
 def channels_of(dataset: Mapping[str, Any]) -> list[str]:
     """Return the names of the image's channels, in order.
@@ -76,5 +85,8 @@ def modality_of(names: list[str], configuration: Mapping[str, Any]) -> str:
     """Return what the channels are, as a card says it."""
     if "CTNormalization" in configuration["normalization_schemes"]:
         return "CT"
-    shown = ", ".join(names)[:200]
-    return shown if re.search(r"\b(CT|MR)", shown) else f"MR {shown}".strip()
+    named = [re.sub(r"\bMRI\b", "MR", name, flags=re.IGNORECASE) for name in names]
+    shown = ", ".join(named)[:200].strip()
+    if re.search(r"\b(CT|MR)", shown) or not all(map(_MR_SEQUENCE.search, named)):
+        return shown or "MR"
+    return f"MR {shown}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,8 +65,10 @@ def numbers(parent: Mapping[str, Any], field: str, count: int) -> list[float]:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether a JSON value is a number."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell whether a JSON value is a number that a float can be."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def is_whole(value: object) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,6 +34,13 @@ _WITHOUT_EFFECT = re.compile(
 """Weights that a checkpoint may have or lack: the output does not depend on them."""
 
 _MOST_NAMED = 3
+_TAIL = 1000  # bytes; no class has a longer name
+
+_DAMAGED = (
+    *(RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError),
+    *(AssertionError, AttributeError, struct.error, zipfile.BadZipFile),
+)
+"""What PyTorch and zipfile raise over a damaged file; UnicodeDecodeError is a ValueError."""
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -84,15 +92,15 @@ def checkpoint_content(path: Path) -> Any:
             why="there is no such file",
             todo="Check the path",
         )
-    is_zip = zipfile.is_zipfile(path)
-    if is_zip:
-        _require_uncompressed(path)
     try:
+        is_zip = zipfile.is_zipfile(path)
+        if is_zip:
+            _require_uncompressed(path)
         with torch.serialization.safe_globals(_PLAIN_NUMBERS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if named is None:
+        if named is None or (not is_zip and _ends_within(path, named[1])):
             raise _unreadable(path, "it is damaged, or no PyTorch checkpoint") from error
         raise ModelError(
             "pickle",
@@ -101,17 +109,25 @@ def checkpoint_content(path: Path) -> Any:
             " run any code as it is opened",
             todo="Get weights that were saved with torch.save(network.state_dict(), ...)",
         ) from error
-    except (RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise _unreadable(path, "it is damaged, or no PyTorch checkpoint") from error
+
+
+def _ends_within(path: Path, named: str) -> bool:
+    """Tell whether a pickle ends in the midst of a name, which is then no name that was meant."""
+    module, _, name = named.rpartition(".")
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, _TAIL), 2)
+        tail = file.read()
+    # What reads the names takes their last byte for the end of the line.
+    pattern = rf"c{re.escape(module)}(\n{re.escape(name)})?.?\Z"
+    return re.search(pattern.encode(), tail, re.DOTALL) is not None
 
 
 def _require_uncompressed(path: Path) -> None:
     """Refuse what unpacks to more than it is: PyTorch stores members as they are."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except zipfile.BadZipFile as error:
-        raise _unreadable(path, "it is damaged, or no PyTorch checkpoint") from error
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise _unreadable(path, "its members are compressed, which PyTorch's never are")
     if sum(member.file_size for member in members) > path.stat().st_size:
