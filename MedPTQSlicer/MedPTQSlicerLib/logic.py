@@ -62,7 +62,8 @@ class MedPTQLogic:
         """Add a network of the user's own to the library.
 
         Args:
-            path: An ONNX or TorchScript file with its card beside it, or a zip file of both.
+            path: An ONNX, TorchScript or checkpoint file with its card beside it, or the folder
+                or zip file of a MONAI bundle or nnU-Net model, or a zip file of file and card.
 
         Returns:
             A job that gives the model's id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ _PATIENT_AXIS = {letter: axis for axis, pair in enumerate(("RL", "AP", "SI")) fo
 _COARSE = 2.0
 # A model without a voxel size of its own needs a volume of at least this size in each direction.
 _SLAB_MM = 50.0
+
+_SPACING_STEPS = {"spacing", "spacing_nnunet"}
 
 # Quantities that Slicer's DICOM reader gives to volumes (DICOM PS3.16).
 _MODALITY_OF_QUANTITY = {"112031": "CT", "110852": "MR"}
@@ -76,12 +79,14 @@ def _channelWarnings(card: Card) -> list[str]:
 
 
 def _modalityWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
-    wanted = card["modality"].split()[0].upper()
+    # People write "T1w MR", "MRI" or "PET/CT", and DICOM MR, CT and PT.
+    words = card["modality"].upper().replace("PET", "PT")
+    wanted = set(re.findall(r"\b(MR|CT|PT|US)(?=I?\b)", words))
     found = modalityOf(volumeNode)
-    if found is not None and found.upper() != wanted:
+    if found is not None and wanted and found.upper() not in wanted:
         return [f"{_title(card)} is made for {card['modality']}, and this volume is {found}."]
     lowest = volumeNode.GetImageData().GetScalarRange()[0]
-    if wanted == "CT" and lowest >= 0:
+    if wanted == {"CT"} and lowest >= 0:
         return [
             f"{_title(card)} is made for CT in Hounsfield units, and this volume has none: no voxel"
             f" is below {lowest:g}, where air would be at -1000."
@@ -93,7 +98,10 @@ def _sizeWarnings(volumeNode: vtkMRMLScalarVolumeNode, card: Card) -> list[str]:
     matrix = ijkToRas(volumeNode)
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     extent = spacing * volumeNode.GetImageData().GetDimensions()
+    steps = {step["step"] for step in card.get("preprocessing", ())}
     modelSpacing = _modelSpacing(card)
+    if modelSpacing is None and steps & _SPACING_STEPS:
+        return []  # which of its sizes is held against which of the volume's is not known
     sentences, tooShort = [], []
     for axis, (patientAxis, _) in enumerate(closest_axes(matrix)):
         direction = _DIRECTIONS[patientAxis]
@@ -128,15 +136,21 @@ def _modelSpacing(card: Card) -> list[tuple[float, float]] | None:
     None if it resizes every scan to its patch, does not say how its axes lie in the patient, or is
     an archive of the catalogue that was not opened yet.
     """
-    steps = {step["step"]: step for step in card.get("preprocessing", ())}
-    if "spacing" not in steps or "orient" not in steps:
+    letters, voxels = "", dict[str, float]()
+    for step in card.get("preprocessing", ()):
+        if step["step"] == "orient":
+            isReversed = card["input"].get("axis_order", "IJK") == "KJI"
+            letters = step["to"][::-1] if isReversed else step["to"]
+            voxels = {}
+        elif step["step"] == "transpose" and letters:
+            letters = "".join(letters[axis] for axis in step["order"])
+        elif step["step"] in _SPACING_STEPS and letters:
+            voxels = dict(zip(letters, step["mm"], strict=True))
+    if not voxels:
         return None
-    letters, voxels = steps["orient"]["to"], steps["spacing"]["mm"]
-    if card["input"].get("axis_order", "IJK") == "KJI":
-        letters = letters[::-1]
     sizes = [(0.0, 0.0)] * 3
-    for letter, voxel, length in zip(letters, voxels, card["input"]["patch_size"], strict=True):
-        sizes[_PATIENT_AXIS[letter]] = (voxel, voxel * length)
+    for letter, length in zip(letters, card["input"]["patch_size"], strict=True):
+        sizes[_PATIENT_AXIS[letter]] = (voxels[letter], voxels[letter] * length)
     return sizes
 
 

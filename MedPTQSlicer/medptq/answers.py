@@ -192,12 +192,22 @@ def sensitivity_answer(study: SensitivityStudy, output: str) -> Answer:
 
 
 def segment_answer(results: Sequence[SegmentedScan]) -> Answer:
-    """Return what ran, and for each of the ``scans`` its label map and the seconds it took."""
+    """Return what ran, and for each of the ``scans`` its path, label map and seconds.
+
+    ``scan`` is the path as it was found, of a DICOM series that of its first slice. The answer goes
+    to whoever asked, and into no log.
+    """
     rows = []
     for result in results:
         seconds = {"load": result.load_seconds, **asdict(result.segmentation.seconds)}
         total = sum(seconds.values())
-        rows.append({"output": str(result.output), "volume_seconds": {**seconds, "total": total}})
+        rows.append(
+            {
+                "scan": str(result.path),
+                "output": str(result.output),
+                "volume_seconds": {**seconds, "total": total},
+            }
+        )
     return {"engine": results[0].engine, "precision": results[0].precision, "scans": rows}
 
 

@@ -132,7 +132,8 @@ def segment(
         scan: A file, a DICOM series' folder, or a folder of scans.
         output: Where to write label maps: a file for one scan (its suffix names the format), a
             folder for several, in which no scan is looked for if it lies within theirs; nothing
-            is written by default.
+            is written by default. Where two scans of a folder have one name, the label maps lie
+            in it as the scans lie in theirs.
         engine: ``"openvino"``, ``"pytorch"``, or ``"auto"`` for the fastest here.
         precision: What to run at; by default the fastest here, and INT8 only where calibration
             found it to agree with FP32.
@@ -186,6 +187,7 @@ def segment(
             list(zip(sources, targets, strict=True)),
             engines,
             chosen,
+            folder=Path(scan),
             precision=precision,
             may_leave_gpu=engine == "auto",
             overwrite=overwrite,

@@ -73,6 +73,22 @@ def test_the_modality_is_known_from_dicom(scene: SlicerScene) -> None:
     assert fitWarnings(volume, SPLEEN) == ["Spleen is made for CT, and this volume is PT."]
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found", "fits"),
+    [
+        *(("MRI", "MR", True), ("T2-MR", "MR", True), ("T1w MR", "MR", True)),
+        *(("PET/CT", "CT", True), ("PET/CT", "PT", True), ("any", "US", True)),
+        *(("MRI", "CT", False), ("PET/CT", "MR", False)),
+    ],
+)
+def test_the_modality_may_be_written_in_several_ways(
+    scene: SlicerScene, wanted: str, found: str, fits: bool
+) -> None:
+    volume = _ct(scene, (1.0, 1.0, 2.5), (100, 200, 200))
+    _from_dicom(scene, volume, found)
+    assert (fitWarnings(volume, {**SPLEEN, "modality": wanted}) == []) == fits
+
+
 @pytest.mark.parametrize(("code", "modality"), [("112031", "CT"), ("110852", "MR"), ("1", None)])
 def test_the_modality_is_known_from_what_the_voxels_measure(
     scene: SlicerScene, code: str, modality: str | None
@@ -109,6 +125,23 @@ def test_the_models_spacing_is_held_against_the_same_direction(scene: SlicerScen
     # The same card along K, J, I asks for 1.5 mm from head to foot.
     [sentence] = fitWarnings(volume, reversed_axes)
     assert "from head to foot" in sentence
+
+
+def test_the_spacing_of_nnunet_is_of_the_networks_axes(scene: SlicerScene) -> None:
+    steps = [
+        {"step": "orient", "to": "RAS"},
+        {"step": "transpose", "order": [1, 0, 2]},
+        {"step": "spacing_nnunet", "mm": [2.0, 1.0, 1.0]},
+    ]
+    shape = {"patch_size": [28, 40, 40], "axis_order": "KJI"}  # of A, S and R
+    card = {**SPLEEN, "input": shape, "preprocessing": steps}
+    assert fitWarnings(_ct(scene, (1.0, 3.9, 1.0), (35, 13, 36)), card) == []
+    [sentence] = fitWarnings(_ct(scene, (1.0, 1.0, 3.0), (12, 50, 36)), card)
+    assert sentence.startswith("Its voxels measure 3 mm from head to foot, and Spleen works on 1 ")
+    [sentence] = fitWarnings(_ct(scene, (1.0, 1.0, 1.0), (35, 20, 36)), card)
+    assert sentence.startswith("It covers only 20 mm from front to back: ")
+    unknown = {**card, "preprocessing": steps[1:]}
+    assert fitWarnings(_ct(scene, (1.0, 1.0, 3.0), (12, 20, 36)), unknown) == []
 
 
 def test_a_slab_is_too_little_to_see(scene: SlicerScene) -> None:

@@ -146,7 +146,8 @@ def run_medptq(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     warnings: list[str] = []
     reporter = medptq.Reporter(on_warning=warnings.append)
     loaded, engines, way = ways(options, work)
-    [source] = find_scans(scan_of(options, work), reporter)
+    scan = scan_of(options, work)
+    [source] = find_scans(scan, reporter)
     target = work / f"{options.line}{options.suffix}"
 
     with SessionPool() as pool:
@@ -155,6 +156,7 @@ def run_medptq(options: argparse.Namespace, work: Path) -> dict[str, Any]:
             started = time.perf_counter()
             [result] = segment_sources(
                 *(loaded, [(source, target)], engines, way),
+                folder=scan,
                 precision=way.precision,
                 may_leave_gpu=False,
                 overwrite=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from medptq.inference.sessions import SessionPool
 from medptq.progress import Reporter
 from medptq.scans.preprocessing import Locator
 from medptq.scans.reading import read_scan
-from medptq.scans.sources import ScanSource, suffix_of
+from medptq.scans.sources import DICOM, ScanSource, reader_of, suffix_of
 from medptq.scans.writing import LABEL_MAP_SUFFIXES, write_label_map
 
 Job: TypeAlias = tuple[ScanSource, Path | None]
@@ -32,7 +33,9 @@ class SegmentedScan:
     """One scan's result.
 
     Attributes:
-        name: The scan's name.
+        name: The scan's name, which scans of several folders may share.
+        path: Where it was found: its file, or the first slice of a DICOM series. Like the name
+            never written to a log, as it may name the patient.
         segmentation: Labels, and the seconds of each stage.
         load_seconds: Reading the scan.
         output: The file that the label map was written to, if any.
@@ -41,6 +44,7 @@ class SegmentedScan:
     """
 
     name: str
+    path: Path
     segmentation: Segmentation
     load_seconds: float
     output: Path | None
@@ -54,6 +58,7 @@ def segment_sources(
     engines: Mapping[str, Engine],
     way: Candidate,
     *,
+    folder: Path,
     precision: Precision | None,
     may_leave_gpu: bool,
     overwrite: bool,
@@ -69,6 +74,8 @@ def segment_sources(
         jobs: The scans, and where their label maps go.
         engines: The engines that may be used, by name.
         way: How to run it.
+        folder: What the user named, the folder of the scans: where several have one name, they
+            are told apart by their paths in it.
         precision: What was asked for, if the way is to be chosen anew; None for the best.
         may_leave_gpu: Whether to go on on the CPU where a GPU's memory does not suffice.
         overwrite: Replace label maps that are there.
@@ -83,6 +90,7 @@ def segment_sources(
     results: list[SegmentedScan] = []
     refusal: MedPTQError | None = None
     one_window = False
+    shown = _shown_names(folder, [source for source, _ in jobs])
     with locator(pool, reporter) as locate:
 
         def segment(job: Job) -> SegmentedScan:
@@ -93,7 +101,7 @@ def segment_sources(
                 windows = 1 if one_window else windows_at_once(model_of(network), engine)
                 try:
                     with (
-                        memory_as_error(f"Segmenting {job[0].shown}"),
+                        memory_as_error(f"Segmenting {shown[job[0]]}"),
                         pool.session(network, engine, way.precision, reporter, windows) as session,
                     ):
                         return _segment_one(network, session, job, way, locate, overwrite, reporter)
@@ -120,7 +128,7 @@ def segment_sources(
                 let_go_of_what_it_holds(error)  # the next scan needs the memory
                 refusal = error
                 if len(jobs) > 1:
-                    reporter.warn(f"{job[0].shown} was left out: {error.why}")
+                    reporter.warn(f"{shown[job[0]]} was left out: {error.why}")
     if refusal is not None and not results:
         raise refusal
     return results
@@ -143,7 +151,9 @@ def _segment_one(
     found = segment_scan(model, session, scan, locate=locate, reporter=reporter)
     if target is not None:
         write_label_map(found.labels, scan, target, overwrite=overwrite)
-    return SegmentedScan(source.name, found, loaded, target, way.engine, way.precision)
+    return SegmentedScan(
+        source.name, source.paths[0], found, loaded, target, way.engine, way.precision
+    )
 
 
 def _off_the_gpu(
@@ -175,6 +185,10 @@ def label_map_files(
 ) -> list[Path | None]:
     """Return the file to write for each scan.
 
+    For several it is named after the scan. Where that would be one name for two of them, as in
+    ``sub-01/T1w.nii.gz`` and ``sub-02/T1w.nii.gz``, all lie in the output as the scans lie in their
+    folder: whose result it is must not depend on what else was found.
+
     Args:
         scan: What the user named: one scan, or a folder of scans.
         sources: The scans in it.
@@ -202,12 +216,71 @@ def label_map_files(
             why=f"there are {len(sources)} scans, and it is one file",
             todo="Name a folder as --output",
         )
-    targets: list[Path | None] = []
+    names = [Path(source.name) for source in sources]
+    homes = {_home(source) for source in sources}  # the series of one folder have one
+    if _alike(names) or _alike([Path(home.name) for home in homes]):
+        names = _mirrored(scan, sources)
+    return [output / name.with_name(f"{name.name}.nii.gz") for name in names]
+
+
+def _alike(names: Sequence[Path]) -> set[str]:
+    """Return, in lower case, the names that some file systems could not tell apart."""
+    counts = Counter(str(name).lower() for name in names)
+    return {name for name, count in counts.items() if count > 1}
+
+
+def _home(source: ScanSource) -> Path:
+    """Return a scan's path without suffix, or the folder of a DICOM series: series share it."""
+    first = source.paths[0]
+    return first.parent.resolve() if reader_of(first) == DICOM else first.with_name(source.name)
+
+
+def _mirrored(folder: Path, sources: Sequence[ScanSource]) -> list[Path]:
+    """Return a path within a folder for each of its scans, without suffix, no two alike.
+
+    Other scans that come or go do not change it, as long as names differ in more than case.
+    """
+    in_series = [reader_of(source.paths[0]) == DICOM for source in sources]
+    count = Counter(
+        source.paths[0].parent
+        for source, is_series in zip(sources, in_series, strict=True)
+        if is_series
+    )
+    plain: list[Path] = []
+    whole: list[Path] = []
+    for source, is_series in zip(sources, in_series, strict=True):
+        holder = source.paths[0].parent
+        place = holder.relative_to(folder)
+        # Of the series of one folder, numbers would change with what is added to it.
+        first = min(path.name for path in source.paths)
+        if not is_series:
+            plain.append(place / source.name)
+            whole.append(place / first)
+            continue
+        series = holder.resolve().name
+        whole.append(place.parent / f"{series}-{first}")
+        plain.append(place.parent / series if count[holder] == 1 else whole[-1])
+    alike = _alike(plain)  # such as a.nii and a.nrrd
+    names: list[Path] = []
     taken: set[str] = set()
+    for short, long in zip(plain, whole, strict=True):
+        stem = name = long if str(short).lower() in alike else short
+        number = 2
+        while str(name).lower() in taken:
+            name, number = stem.with_name(f"{stem.name}-{number}"), number + 1
+        taken.add(str(name).lower())
+        names.append(name)
+    return names
+
+
+def _shown_names(folder: Path, sources: Sequence[ScanSource]) -> dict[ScanSource, str]:
+    """Return what each scan is called in messages: its name, or its path where others have it."""
+    count = Counter(source.shown for source in sources)
+    shown: dict[ScanSource, str] = {}
     for source in sources:
-        name, number = source.name, 2
-        while name.lower() in taken:
-            name, number = f"{source.name}-{number}", number + 1
-        taken.add(name.lower())
-        targets.append(output / f"{name}.nii.gz")
-    return targets
+        shown[source] = source.shown
+        if count[source.shown] > 1:
+            place = source.paths[0].parent.relative_to(folder)
+            is_file = len(source.paths) == 1
+            shown[source] = str((place if is_file else place.parent) / source.shown)
+    return shown

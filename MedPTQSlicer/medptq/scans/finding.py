@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -26,16 +27,17 @@ def find_scans(path: Path, reporter: Reporter) -> list[ScanSource]:
             folders are not followed. The DICOM files of one folder are sorted into series by their
             headers; those without an image (reports, structure sets) and results (segmentations,
             doses) are left out.
-        reporter: Is told of DICOM files that hold no readable image, and of series that several
-            folders share.
+        reporter: Is told of DICOM files that hold no readable image, of series that several
+            folders share, and of what the user may not read, which is passed over.
 
     Returns:
         The scans, in the order of their paths. None of them was read yet, so some may turn out to
         be unreadable.
 
     Raises:
-        ScanError: There is no such path (``missing``), the file is in no format that is read here
-            (``format``), or the folder holds no scan (``empty``).
+        ScanError: There is no such path, or it may not be read (``missing``), the file
+            is in no format that is read here (``format``), or the folder holds no scan
+            (``empty``).
     """
     return [source for source, _ in find_with_slices(path, reporter)]
 
@@ -45,20 +47,31 @@ def find_with_slices(path: Path, reporter: Reporter) -> list[tuple[ScanSource, S
 
     A DICOM file that was named itself comes without.
     """
-    if path.is_file():
+    # Not Path.is_file: up to Python 3.13 it raises PermissionError within a forbidden folder.
+    if os.path.isfile(path):  # noqa: PTH113
         if reader_of(path) is None:
             raise refusals.unknown_format(path)
         return [(source_of_file(path), ())]
-    if not path.is_dir():
-        raise refusals.missing(path)
+    if not os.path.isdir(path):  # noqa: PTH112
+        raise _refusal_of(path)
     found: list[tuple[ScanSource, Slices]] = []
     slices: list[Path] = []
-    for file in _visible_files(path):
-        reader = reader_of(file)
-        if reader == DICOM:
+    forbidden: Counter[Path] = Counter()  # by folder: a series may have thousands of files
+    for file in _visible_files(path, reporter):
+        try:
+            reader = reader_of(file)
+        except ScanError:
+            forbidden[file.parent] += 1
+            continue
+        if reader == DICOM and not os.access(file, os.R_OK):  # else taken for one without image
+            forbidden[file.parent] += 1
+        elif reader == DICOM:
             slices.append(file)
         elif reader is not None:
             found.append((source_of_file(file), ()))
+    for folder, count in forbidden.items():
+        files = "one file" if count == 1 else f"{count} files"
+        reporter.warn(f"Of {folder} {files} could not be looked at: {refusals.FORBIDDEN}")
     found += _series_among(slices, reporter)
     if not found:
         raise ScanError(
@@ -70,13 +83,34 @@ def find_with_slices(path: Path, reporter: Reporter) -> list[tuple[ScanSource, S
     return sorted(found, key=lambda scan: scan[0].paths[0].parts)
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
+def _refusal_of(path: Path) -> ScanError:
+    """Return the error for a path that is neither a file nor a folder, as far as can be seen."""
+    try:
+        path.stat()
+    except OSError as error:
+        if refusals.is_forbidden(error):
+            return refusals.forbidden(str(path))
+    return refusals.missing(path)
+
+
+def _warn_of_forbidden(path: Path, reporter: Reporter) -> None:
+    reporter.warn(f"{path} was left out: {refusals.FORBIDDEN}")
+
+
+def _visible_files(top: Path, reporter: Reporter) -> Iterator[Path]:
+    def passed_over(error: OSError) -> None:
+        if refusals.is_forbidden(error):
+            if Path(error.filename) == top:
+                raise refusals.forbidden(str(top)) from error
+            _warn_of_forbidden(Path(error.filename), reporter)
+
+    for parent, folders, files in os.walk(top, onerror=passed_over):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            file = Path(parent, name)
-            if not name.startswith(".") and file.is_file():
-                yield file
+        visible = [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
+        if visible and not os.access(parent, os.X_OK):  # it can be listed, and nothing in it opened
+            _warn_of_forbidden(Path(parent), reporter)
+            continue
+        yield from (file for file in visible if os.path.isfile(file))  # noqa: PTH113
 
 
 def _series_among(slices: list[Path], reporter: Reporter) -> list[tuple[ScanSource, Slices]]:

@@ -54,7 +54,8 @@ def check_compressed(path: Path) -> None:
     it does check.)
 
     Raises:
-        ScanError: The data is cut off, damaged (``corrupt``) or not in its folder (``detached``).
+        ScanError: The data is cut off, damaged (``corrupt``) or not in its folder (``detached``),
+            or the user may not read it (``missing``).
     """
     header = _header_of(path)
     if _COMPRESSED.search(header) is None:
@@ -69,6 +70,8 @@ def check_compressed(path: Path) -> None:
                     inflate.decompress(block, _BLOCK)
                     block = inflate.unconsumed_tail
     except (OSError, zlib.error) as error:
+        if refusals.is_forbidden(error):
+            raise refusals.forbidden((data or path).name) from error
         raise refusals.corrupt(path.name, "its content is missing or damaged") from error
     if not inflate.eof:
         raise refusals.corrupt(path.name, "its content is cut off")
@@ -80,6 +83,8 @@ def _header_of(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(_LONGEST_HEADER)
     except OSError as error:
+        if refusals.is_forbidden(error):
+            raise refusals.forbidden(path.name) from error
         raise refusals.missing(path) from error
     end = _BLANK_LINE if path.suffix.lower() in (".nhdr", ".nrrd") else _DATA_FILE
     found = end.search(head)

@@ -77,9 +77,9 @@ def check_nifti(path: Path) -> NiftiHeader:
     """Read a NIfTI file's header and check what ITK does not, its whole content included.
 
     Raises:
-        ScanError: It is no NIfTI image, or it is cut off or damaged (``corrupt``); it is of the
-            second version of the format (``format``); its geometry is ``singular`` or
-            ``sheared``; or some of its voxels are ``not-finite``.
+        ScanError: It is no NIfTI image, or it is cut off or damaged (``corrupt``); the user may
+            not read it (``missing``); it is of the second version of the format (``format``);
+            its geometry is ``singular`` or ``sheared``; or some of its voxels are ``not-finite``.
     """
     try:
         with _open(path) as file:
@@ -92,7 +92,7 @@ def check_nifti(path: Path) -> NiftiHeader:
                 file.read(header.data_at - len(head))
                 present, not_finite = _count(file, header)
     except (OSError, EOFError, zlib.error) as error:
-        raise _cut_off(path) from error
+        raise _refusal_of(path, error) from error
     if present < header.voxels * header.bytes_a_voxel:
         why = f"{1 - present / header.bytes_a_voxel / header.voxels:.0%} of its voxels are missing"
         raise refusals.corrupt(path.name, why)
@@ -113,7 +113,7 @@ def check_nifti_header(path: Path) -> None:
             header = _parse(file.read(_LAYOUT.itemsize), path.name)
             is_compressed = isinstance(file, gzip.GzipFile)
     except (OSError, EOFError, zlib.error) as error:
-        raise _cut_off(path) from error
+        raise _refusal_of(path, error) from error
     size = header.data_at + header.voxels * header.bytes_a_voxel
     if not is_compressed and path.stat().st_size < size:
         raise _cut_off(path)
@@ -181,6 +181,10 @@ def stored_matrix(header: NiftiHeader, ijk_to_ras: Affine) -> Affine | None:
 
 def _cut_off(path: Path) -> ScanError:
     return refusals.corrupt(path.name, "its content is cut off or damaged")
+
+
+def _refusal_of(path: Path, error: Exception) -> ScanError:
+    return refusals.forbidden(path.name) if refusals.is_forbidden(error) else _cut_off(path)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from medptq.artifacts import shown_name
@@ -18,6 +19,24 @@ def missing(path: Path) -> ScanError:
         f"{path} cannot be read",
         why="there is no such file or folder",
         todo="Check the spelling, and that the disk it is on is connected",
+    )
+
+
+FORBIDDEN = "you may not read it"
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Return whether an error says that the user lacks the permission to read."""
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+
+
+def forbidden(name: str) -> ScanError:
+    """Return the error for a file or folder that the user has no permission to read."""
+    return ScanError(
+        "missing",
+        f"{name} cannot be read",
+        why=FORBIDDEN,
+        todo="Ask its owner for the permission to read it, or copy it to a folder of yours",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from medptq.scans import refusals
+
 DICOM = "GDCMImageIO"
 METAIMAGE = "MetaImageIO"
 NIFTI = "NiftiImageIO"
@@ -62,6 +64,9 @@ def reader_of(path: Path) -> str | None:
     """Return the name of ITK's reader for a file, or None if it is no image that is read here.
 
     DICOM files are told by their content, as they often have no suffix.
+
+    Raises:
+        ScanError: Its content would have to tell, and the user may not read it (``missing``).
     """
     reader = _READERS.get(suffix_of(path).lower())
     if reader is None and (path.suffix.lower() == ".dcm" or _has_dicom_mark(path)):
@@ -79,5 +84,7 @@ def _has_dicom_mark(path: Path) -> bool:
         with path.open("rb") as file:
             file.seek(_DICOM_MARK_AT)
             return file.read(len(_DICOM_MARK)) == _DICOM_MARK
+    except PermissionError as error:  # it may well be a scan, not to be passed over in silence
+        raise refusals.forbidden(path.name) from error
     except OSError:
         return False

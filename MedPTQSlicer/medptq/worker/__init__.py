@@ -9,7 +9,7 @@ To the worker, with an ``id`` (a string or a whole number) and ``params`` by nam
 Method         Params; all but those marked with ? must be given
 =============  ==============================================================================
 ``models``     none
-``import``     path, of an .onnx or TorchScript file with its card beside it, or a zip of these
+``import``     path, of what ``medptq import`` takes: network with card, folder or zip
 ``remove``     model, what? ("int8" or "all", which it is by default)
 ``clear``      none; deletes the cache
 ``inspect``    scans, channels? (1 by default)
