@@ -20,6 +20,7 @@ LAST_MODEL = "MedPTQSlicer/Model"
 """The model that was chosen last, in the user's settings: new scenes begin with it."""
 
 _IMPORT_FOLDER = "MedPTQSlicer/ImportFolder"  # of the user's settings
+_IMPORT = "Import a network"
 _NETWORK_FILES = "Networks (*.onnx *.ts *.pt *.pth *.ckpt *.zip);;All files (*)"
 
 
@@ -39,9 +40,9 @@ class ModelSection:
         self._state: PanelState | None = None
         self._isErrorOfList = False
         self._view = JobView(ui.modelProgress)
+        self._addImportMenu()
         self._addDeleteMenu()
         self._list = ModelList(ui.modelList, ui.modelSearch, self._onChosen)
-        ui.modelImport.connect("clicked(bool)", self._onImport)
         ui.modelClearCache.connect("clicked(bool)", self._onClearCache)
         ui.modelRetry.connect("clicked(bool)", lambda *_: selection.refresh())
         ui.modelDetails.connect("linkActivated(QString)", self._onLink)
@@ -151,6 +152,16 @@ class ModelSection:
             slicer.app.clipboard().setText(model.citation)
             slicer.util.showStatusMessage("The citation is in the clipboard", 3000)
 
+    def _addImportMenu(self) -> None:
+        import qt
+
+        menu = qt.QMenu(self._ui.modelImport)
+        fromFile = menu.addAction("File…")
+        fromFile.connect("triggered(bool)", lambda *_: self._onImport(self._askForFile))
+        fromFolder = menu.addAction("Folder (MONAI bundle, nnU-Net model)…")
+        fromFolder.connect("triggered(bool)", lambda *_: self._onImport(self._askForFolder))
+        self._ui.modelImport.setMenu(menu)
+
     def _addDeleteMenu(self) -> None:
         import qt
 
@@ -182,20 +193,27 @@ class ModelSection:
         if slicer.util.confirmOkCancelDisplay(question, windowTitle="Clear cache"):
             self._do(self._logic.clearCache())
 
-    def _onImport(self, *_: object) -> None:
-        import qt
+    def _onImport(self, ask: Callable[[str], str]) -> None:
         import slicer
 
         settings = slicer.app.userSettings()
-        name = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(),
-            "Import a network",
-            settings.value(_IMPORT_FOLDER, ""),
-            _NETWORK_FILES,
-        )
+        name = ask(settings.value(_IMPORT_FOLDER, ""))
         if name:
             settings.setValue(_IMPORT_FOLDER, str(Path(name).parent))
             self._do(self._logic.importModel(Path(name)), then=self._onImported)
+
+    def _askForFile(self, folder: str) -> str:
+        import qt
+        import slicer
+
+        window = slicer.util.mainWindow()
+        return str(qt.QFileDialog.getOpenFileName(window, _IMPORT, folder, _NETWORK_FILES))
+
+    def _askForFolder(self, folder: str) -> str:
+        import qt
+        import slicer
+
+        return str(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _IMPORT, folder))
 
     def _onImported(self, job: Job[str]) -> None:
         if job.result is not None:

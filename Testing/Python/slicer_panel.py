@@ -107,6 +107,12 @@ class Panel:
     def click(self, name: str) -> None:
         self.gui.click(getattr(self.ui, name))
 
+    def import_network(self, path: Path) -> None:
+        """Choose a file or a folder in the menu and dialog of *Import*."""
+        self.gui.dialogs.answer(str(path))
+        file, folder = self.ui.modelImport.menu().actions()
+        (folder if path.is_dir() else file).trigger()
+
     def until(self, condition: Callable[[], Any], seconds: float = 30) -> None:
         self.gui.waitUntil(lambda: bool(condition()), seconds)
 

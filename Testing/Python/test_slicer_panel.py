@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from monai_bundles import write_bundle
 from slicer_panel import (  # noqa: F401 - fixtures
     MODEL,
     OFFERED,
@@ -87,8 +88,7 @@ def test_models_are_found_imported_and_deleted(
     assert panel.model_state() == "Not downloaded"
     assert not panel.ui.modelDelete.enabled
 
-    gui.dialogs.answer(str(data / "net.onnx"))
-    panel.click("modelImport")
+    panel.import_network(data / "net.onnx")
     panel.until(lambda: panel.state.modelId == MODEL and panel.model_state() == "FP32")
     assert panel.models() == [*OFFERED, "Brightness"]
 
@@ -98,8 +98,7 @@ def test_models_are_found_imported_and_deleted(
     assert panel.models() == []
     panel.ui.modelSearch.text = ""
 
-    gui.dialogs.answer(str(data / "net.onnx"))
-    panel.click("modelImport")
+    panel.import_network(data / "net.onnx")
     panel.until(lambda: panel.failure("modelProgress"))
     assert "already" in panel.failure("modelProgress")
 
@@ -113,6 +112,15 @@ def test_models_are_found_imported_and_deleted(
     delete_all.trigger()
     panel.until(lambda: panel.models() == OFFERED)
     assert "import it again" in gui.dialogs.shown[-1].text
+
+
+def test_a_bundle_is_imported_from_its_folder(panel: Panel, tmp_path: Path) -> None:  # noqa: F811
+    bundle = write_bundle(tmp_path / "bundle")
+    panel.import_network(bundle)
+    panel.until(lambda: panel.failure("modelProgress") or panel.state.modelId, 60)
+    assert panel.failure("modelProgress") == ""
+    assert panel.state.modelId == "small-ct-segmentation"
+    assert panel.gui.dialogs.shown[-1].kind == "QFileDialog.getExistingDirectory"
 
 
 def test_what_came_with_the_program_stays(panel: Panel) -> None:  # noqa: F811

@@ -206,8 +206,7 @@ def test_a_library_that_cannot_be_written(
     monkeypatch.setenv("MEDPTQ_LIBRARY", str(tmp_path / "file" / "library"))
     panel = Panel(gui, gui.load_module())  # noqa: F811
     panel.until(lambda: panel.models() == OFFERED)
-    gui.dialogs.answer(str(data / "net.onnx"))
-    panel.click("modelImport")
+    panel.import_network(data / "net.onnx")
     panel.until(lambda: panel.failure("modelProgress"))
     assert "output." in panel.failure("modelProgress")
     assert panel.ui.modelImport.enabled

@@ -73,7 +73,7 @@ class PanelTestCase(slicer_testing.SlicerTestCase):
 
         qt.QFileDialog = Dialog
         try:
-            self.press(self.ui.modelImport)
+            self.ui.modelImport.menu().actions()[0].trigger()
         finally:
             qt.QFileDialog = before
         waitFor(lambda: NETWORK in self.rows(), "the imported network")
