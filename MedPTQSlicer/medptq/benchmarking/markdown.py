@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from medptq.benchmarking.summary import BenchmarkTable, Figures
-from medptq.benchmarking.words import about, drop, equal, name, ran, score
-from medptq.evaluate.formats import NONE
+from medptq.benchmarking.words import about, drop, name, ran, score
+from medptq.evaluate.formats import NONE, equal
 
 _Text: TypeAlias = Callable[[Figures], str]
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import medptq
 from medptq.benchmarking.recipes import BenchmarkRecipe
 from medptq.benchmarking.summary import BenchmarkTable, Figures
-from medptq.benchmarking.words import about, drop, equal, name, ran, score
+from medptq.benchmarking.words import about, drop, name, ran, score
+from medptq.evaluate.formats import equal
 from medptq.evaluate.pages import render_page
 
 

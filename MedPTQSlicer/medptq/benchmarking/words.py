@@ -19,13 +19,6 @@ def drop(value: float | None) -> str:
     return "0 %" if rounded == 0 else f"{'+' if rounded < 0 else ''}{abs(rounded):.1f} %"
 
 
-def equal(value: float | None) -> str:
-    """Write a share of voxels in percent; 100 is kept for what is identical."""
-    if value is None:
-        return NONE
-    return "100 %" if value == 1 else f"{min(100 * value, 99.99):.2f} %"
-
-
 def about(table: BenchmarkTable) -> str:
     """Say what a table's figures are of."""
     data = table.data

@@ -151,7 +151,7 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     if options.auto:
         return quantize_automatically(options, reporter)
     from medptq import api
-    from medptq.evaluate.formats import share
+    from medptq.evaluate.formats import equal, share
     from medptq.quantization.recipe import Recipe
 
     recipe = Recipe(options.observer, options.percentile, options.patches, options.seed)
@@ -169,7 +169,7 @@ def _quantize(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     shown = (
         f"{answer['output']}: calibrated on {answer['patches']} patches of "
         f"{answer['scans']} scans; {answer['fp32_mb']:.1f} MB became {answer['int8_mb']:.1f} MB; "
-        f"on {agreement['patches']} {which} {agreement['voxels_equal']:.2%} of the voxels "
+        f"on {agreement['patches']} {which} {equal(agreement['voxels_equal'])} of the voxels "
         "are labelled as in FP32"
     )
     if least := agreement["least_alike"]:
@@ -203,6 +203,7 @@ def _segment(options: argparse.Namespace, reporter: Reporter) -> Outcome:
 
 def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
     from medptq import api
+    from medptq.evaluate.formats import share
     from medptq.evaluate.results import ratios
 
     comparison = api.compare(
@@ -227,7 +228,7 @@ def _compare(options: argparse.Namespace, reporter: Reporter) -> Outcome:
             f"{result.volume_seconds.total:.1f}",
             f"{result.model_size_mb:.1f}",
             f"{result.peak_memory_mb:.0f}",
-            "" if score is None else f"{score:.4f}",
+            "" if score is None else share(score),
         )
     shown: list[Table | str] = [table, f"{options.output}/report.html has the whole comparison."]
     return Outcome(answers.compare_answer(comparison, options.output), shown)

@@ -24,6 +24,13 @@ def share(value: float | None) -> str:
     return "1.0000" if value == 1 else f"{min(value, 0.9999):.4f}"
 
 
+def equal(value: float | None) -> str:
+    """Write a share of voxels in percent; 100 is kept for what is identical."""
+    if value is None:
+        return NONE
+    return "100 %" if value == 1 else f"{min(100 * value, 99.99):.2f} %"
+
+
 def percent(value: float) -> str:
     """Write a loss or another small share in percent; only what is 0 is written as such."""
     if value == 0:

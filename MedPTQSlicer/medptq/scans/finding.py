@@ -53,7 +53,7 @@ def find_with_slices(path: Path, reporter: Reporter) -> list[tuple[ScanSource, S
             raise refusals.unknown_format(path)
         return [(source_of_file(path), ())]
     if not os.path.isdir(path):  # noqa: PTH112
-        raise _refusal_of(path)
+        raise refusals.missing_or_forbidden(path)
     found: list[tuple[ScanSource, Slices]] = []
     slices: list[Path] = []
     forbidden: Counter[Path] = Counter()  # by folder: a series may have thousands of files
@@ -81,16 +81,6 @@ def find_with_slices(path: Path, reporter: Reporter) -> list[tuple[ScanSource, S
             todo="Choose the folder that holds the scans",
         )
     return sorted(found, key=lambda scan: scan[0].paths[0].parts)
-
-
-def _refusal_of(path: Path) -> ScanError:
-    """Return the error for a path that is neither a file nor a folder, as far as can be seen."""
-    try:
-        path.stat()
-    except OSError as error:
-        if refusals.is_forbidden(error):
-            return refusals.forbidden(str(path))
-    return refusals.missing(path)
 
 
 def _warn_of_forbidden(path: Path, reporter: Reporter) -> None:

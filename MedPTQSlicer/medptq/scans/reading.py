@@ -7,6 +7,7 @@ expected kind, with finite intensities, and lying where its header places it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,9 @@ def read_scan(
     if isinstance(source, Path):
         source = _source_of(source)
     for path in source.paths:
-        if not path.is_file():
-            raise refusals.missing(path)
+        # Not Path.is_file: up to Python 3.13 it raises PermissionError within a forbidden folder.
+        if not os.path.isfile(path):  # noqa: PTH113
+            raise refusals.missing_or_forbidden(path)
     with quiet():
         image, header = _read_image(source, channels)
     ijk_to_ras = _ijk_to_ras_of(image, source.shown)
@@ -104,7 +106,7 @@ def read_scan(
 
 
 def _source_of(path: Path) -> ScanSource:
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112 - as above
         return source_of_file(path)
     sources = find_scans(path, Reporter())
     if len(sources) > 1:

@@ -40,6 +40,16 @@ def forbidden(name: str) -> ScanError:
     )
 
 
+def missing_or_forbidden(path: Path) -> ScanError:
+    """Return the error for a path that is neither a file nor a folder, as far as can be seen."""
+    try:
+        path.stat()
+    except OSError as error:
+        if is_forbidden(error):
+            return forbidden(str(path))
+    return missing(path)
+
+
 def unknown_format(path: Path) -> ScanError:
     """Return the error for a file whose format is not read here."""
     return ScanError(
