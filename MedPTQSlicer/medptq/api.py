@@ -18,9 +18,10 @@ from medptq.evaluate.results import Comparison
 from medptq.inference.build_samples import samples_of
 from medptq.inference.choosing import Candidate, choose
 from medptq.inference.inputs_kept import require_no_scan, without_results
+from medptq.inference.label_map_files import label_map_files
 from medptq.inference.locating import locator
 from medptq.inference.networks import Network, model_of, plain_model
-from medptq.inference.scan_by_scan import SegmentedScan, label_map_files, segment_sources
+from medptq.inference.scan_by_scan import SegmentedScan, segment_sources
 from medptq.inference.sessions import SessionPool
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter

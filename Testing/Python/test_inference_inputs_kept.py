@@ -11,7 +11,7 @@ import medptq
 from medptq.answers import segment_answer
 from medptq.artifacts import sha256_of
 from medptq.errors import OutputError, ScanError
-from medptq.inference.scan_by_scan import label_map_files
+from medptq.inference.label_map_files import label_map_files
 from medptq.progress import Reporter
 from medptq.scans.finding import find_scans
 from test_scans_dicom import write_series
