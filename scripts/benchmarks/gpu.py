@@ -11,7 +11,7 @@ step of each network has a process of its own, and what is timed a GPU to itself
 networks are built at a time on each GPU, which takes about a core for each. Every row is
 written as soon as it is known, and with ``--resume`` those that today's results have are not
 measured again, nor is what lies in ``--work`` built again. Without GPUs, ``--steps prepare``
-exports and quantizes for a later run.
+exports and quantizes for a later run, and writes no results.
 
     python scripts/benchmarks/gpu.py                                  # MedPTQ's seven, then three
     python scripts/benchmarks/gpu.py --networks unet nnunet --batches 1 4 --compile
@@ -94,7 +94,8 @@ def main() -> None:
             options.work = Path(temporary)
             command += ["--work", temporary]
         report = Run(options, command).all()
-    publish("gpu", report, table(report))
+    if set(GPU_STEPS) & set(options.steps):
+        publish("gpu", report, table(report))
 
 
 if __name__ == "__main__":

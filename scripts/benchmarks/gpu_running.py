@@ -249,6 +249,8 @@ class Run:
         self._write()
 
     def _write(self) -> None:
+        if not set(GPU_STEPS) & set(self._options.steps):
+            return  # nothing is measured: the results of before stand
         with self._lock:
             for name, found in self._report["networks"].items():
                 for step in PREPARATIONS:
