@@ -49,7 +49,7 @@ def build_int8(
         graph: With Q/DQ nodes, its shapes fixed.
         forms: The forms of its normalizations, the likely best first.
         reporter: Told of progress, and warned where no layer runs in INT8; may cancel.
-        seconds: Time after which nothing more is tried, once something was built.
+        seconds: Time after which nothing more is tried, once something that is right was built.
         build_at: How one of them is built, whatever its error, at each of TensorRT's levels.
 
     Raises:
@@ -69,7 +69,7 @@ def build_int8(
     count = len(found) * len(forms) * len(_QUICK)
     for placement, form, level in reporter.track(candidates, "Building in INT8", count):
         is_late = time.monotonic() - started > seconds
-        if (ways and is_late) or any(way.build.int8_layers for way in right):
+        if (right and is_late) or any(way.build.int8_layers for way in right):
             break
         if (placement, level) in refused or placement.name in {way.placement.name for way in right}:
             continue
@@ -87,9 +87,10 @@ def build_int8(
     if not ways:
         raise failure
     if not right:
-        least = min((way.build.error for way in ways), key=lambda error: (math.isnan(error), error))
+        closest = min(ways, key=lambda way: (math.isnan(way.build.error), way.build.error)).build
         raise cannot_build(
-            f"of all its forms the closest computes something else: it differs by {least:.1%}"
+            "of all its forms the closest computes something else: it differs by "
+            f"{closest.error:.1%}, where {closest.largest_error:.1%} could be by rounding"
         )
     right.sort(key=lambda way: (way.build.int8_layers == 0, way.build.error))
     if not right[0].build.int8_layers:
