@@ -150,9 +150,9 @@ def test_networks_are_built_side_by_side_and_timed_one_by_one(run, tmp_path):
 
 
 def test_what_does_not_end_in_time_is_a_row_and_the_others_are_kept(run):
-    report = run("slow", "a", limit=3.0)
+    report = run("slow", "a", limit=10.0)  # beside others its process takes seconds to begin
     [row] = [row for row in report["networks"]["slow"]["ways"] if row.get("unfinished")]
-    assert row["failed"] == "not finished within 3 s"
+    assert row["failed"] == "not finished within 10 s"
     assert len(report["networks"]["a"]["ways"]) == 6
 
 
