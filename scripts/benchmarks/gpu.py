@@ -93,8 +93,9 @@ def main() -> None:
         if options.work is None:
             options.work = Path(temporary)
             command += ["--work", temporary]
-        report = Run(options, command).all()
-    if set(GPU_STEPS) & set(options.steps):
+        run = Run(options, command)
+        report = run.all()
+    if run.measures:
         publish("gpu", report, table(report))
 
 

@@ -47,9 +47,13 @@ class Run:
     Args:
         options: As :mod:`gpu` parses them.
         command: What starts one of its processes, but for the step.
+
+    Attributes:
+        measures: Whether there will be results, not only preparations.
     """
 
     def __init__(self, options: argparse.Namespace, command: Sequence[str]) -> None:
+        self.measures = any(step in GPU_STEPS for step in options.steps)
         self._options = options
         self._command = list(command)
         self._end = time.monotonic() + options.total
@@ -249,8 +253,8 @@ class Run:
         self._write()
 
     def _write(self) -> None:
-        if not set(GPU_STEPS) & set(self._options.steps):
-            return  # nothing is measured: the results of before stand
+        if not self.measures:
+            return  # the results of before stand
         with self._lock:
             for name, found in self._report["networks"].items():
                 for step in PREPARATIONS:
