@@ -8,12 +8,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from medptq.errors import ScanError
 from medptq.scans.reading import read_scan
 
 SHAPE_IJK = (4, 5, 6)
+ANGLES = st.tuples(*[st.floats(-math.pi, math.pi)] * 3)
+"""How a scan may be turned, about each axis, for property tests."""
+SIGNS = st.tuples(*[st.sampled_from([-1, 1])] * 3)
+"""Along which of its axes a scan may be mirrored, likewise."""
 
 
 def voxels(shape: tuple[int, ...] = SHAPE_IJK) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medptq.scans.reading import read_scan
-from nifti_files import affine, refusal, save_nifti, voxels
+from nifti_files import ANGLES, SIGNS, affine, refusal, save_nifti, voxels
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
@@ -24,8 +23,8 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".nhdr")
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
-    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    angles=ANGLES,
+    signs=SIGNS,
     suffix=st.sampled_from(SUFFIXES),
 )
 def test_geometry_and_voxels_are_those_that_nibabel_wrote(tmp_path, angles, signs, suffix):
@@ -53,7 +52,7 @@ def test_geometry_and_voxels_are_those_that_nibabel_wrote(tmp_path, angles, sign
     max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3), way=st.sampled_from([-1, 1]))
+@given(angles=ANGLES, way=st.sampled_from([-1, 1]))
 def test_a_quaternion_alone_places_the_scan(tmp_path, angles, way):
     image = nib.Nifti1Image(voxels(), None)
     image.set_sform(None, 0)

@@ -17,6 +17,7 @@ from medptq.errors import OutputError
 from medptq.scans.reading import read_scan
 from medptq.scans.scan import Scan
 from medptq.scans.writing import write_label_map
+from nifti_files import ANGLES, SIGNS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 SHAPE = (4, 5, 6)
@@ -42,8 +43,8 @@ def make_labels(highest: int = 3, dtype=np.int64) -> np.ndarray:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
-    angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3),
-    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    angles=ANGLES,
+    signs=SIGNS,
     suffix=st.sampled_from([".nii.gz", ".nii", ".nrrd", ".mha"]),
 )
 def test_the_file_lies_where_the_scan_lies(tmp_path, angles, signs, suffix):
