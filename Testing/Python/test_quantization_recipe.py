@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from medptq.errors import QuantizationError
 from medptq.quantization.recipe import OBSERVER_CHOICES, RUNNABLE_GRANULARITIES, Recipe
+from medptq.quantization.scheme import scheme_of
 
+SYMMETRIC = ("percentile", "entropy")
 BITS = st.integers(2, 8)
 RECIPES = st.builds(
     Recipe,
-    observer=st.sampled_from(("agreement", "max", "mse")),
+    observer=st.sampled_from(OBSERVER_CHOICES),
     patches=st.integers(1, 99),
     weight_bits=BITS,
     activation_bits=BITS,
@@ -51,6 +53,13 @@ def test_what_differs_from_a_plain_recipe_is_shown(recipe):
         assert shown.get(name, plain[name]) == value
 
 
+@given(RECIPES)
+def test_int8_kernels_run_every_recipe(recipe):
+    scheme = scheme_of(recipe)
+    assert scheme.runs_on_openvino
+    assert scheme.signed == (recipe.activation_bits == 8 or scheme.observer in SYMMETRIC)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -63,8 +72,6 @@ def test_what_differs_from_a_plain_recipe_is_shown(recipe):
         {"activation_bits": 1},
         {"activation_bits": 16},
         {"activation_granularity": "token"},
-        {"activation_granularity": "channel", "observer": "entropy"},
-        {"activation_granularity": "channel", "observer": "percentile"},
     ],
 )
 def test_impossible_recipes_are_refused(wrong):

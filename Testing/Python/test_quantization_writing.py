@@ -22,7 +22,7 @@ from medptq.graph.executor import GraphExecutor
 from medptq.graph.external_data import save_graph
 from medptq.progress import Reporter
 from medptq.quantization.agreement import Tally
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import OBSERVERS, Recipe
 from medptq.quantization.recovery.recovering import Recovery, simulate_recovered
 from medptq.quantization.scheme import Scheme, scheme_of
 from medptq.quantization.simulation.grid import Grid
@@ -35,11 +35,17 @@ from trained_network import images, trained, write
 
 RECIPES = {
     "W8A8": Recipe(),
-    "W8A8 channel": Recipe(activation_granularity="channel"),
+    **{
+        f"W8A8 channel {observer}": Recipe(observer, activation_granularity="channel")
+        for observer in OBSERVERS
+    },
     "W4A8": Recipe(weight_bits=4),
     "W4A4": Recipe(weight_bits=4, activation_bits=4),
     "W4A4 channel": Recipe(weight_bits=4, activation_bits=4, activation_granularity="channel"),
     "W3A5 entropy": Recipe("entropy", weight_bits=3, activation_bits=5),
+    "W4A6 channel entropy": Recipe(
+        "entropy", weight_bits=4, activation_bits=6, activation_granularity="channel"
+    ),
 }
 
 

@@ -79,8 +79,6 @@ class Recipe:
                 f"the granularity {self.activation_granularity!r} of activations is none of "
                 f"{', '.join(RUNNABLE_GRANULARITIES)}"
             )
-        if self.activation_granularity == "channel" and self.observer in ("percentile", "entropy"):
-            raise _refused(f"the observer {self.observer} is for one scale per tensor")
 
     @property
     def is_plain(self) -> bool:

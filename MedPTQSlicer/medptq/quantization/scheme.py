@@ -59,6 +59,9 @@ class Scheme:
             calibrated size can be run. ``dynamic`` scales are taken from each patch as it runs.
         observer: How a static range is chosen: see :mod:`medptq.quantization.observers`.
             Positions and tokens always get the largest magnitude seen, as they see few values.
+            A symmetric range of a channel that is placed for ``openvino`` is its largest
+            magnitude, but not beyond the range that the observer gives the activation as a whole;
+            other channels have the range of their own least squared error, or of ``max``.
         percentile: For the observer ``percentile``: the share in percent that a range holds.
         signed: True for a grid that is symmetric about 0. False lets each range begin and end
             where its values do; 0 stays on the grid. Below 8 bits, such a grid is a window of
@@ -92,11 +95,12 @@ class Scheme:
                 raise _refused(f"{field} {getattr(self, field)!r} is none of {', '.join(choices)}")
         if not 50.0 < self.percentile <= 100.0:
             raise _refused(f"the percentile {self.percentile} is not above 50 and at most 100")
-        if self.observer in ("percentile", "entropy") and (
-            self.activation_granularity != "tensor" or not self.signed
+        if self.observer in ("percentile", "entropy") and not (
+            self.signed and (self.activation_granularity == "tensor" or self.placing == "openvino")
         ):
             raise _refused(
-                f"the observer {self.observer} is for symmetric ranges of one scale per tensor"
+                f"the observer {self.observer} is for symmetric ranges of one scale per tensor, or "
+                "per channel as INT8 kernels run it"
             )
         if self.scales == "dynamic" and self.observer != "max":
             raise _refused("dynamic scales know the largest magnitude only (observer max)")
@@ -123,7 +127,7 @@ class Scheme:
 def scheme_of(recipe: Recipe) -> Scheme:
     """Return what a recipe means for INT8 kernels.
 
-    Ranges that a plain recipe has chosen by agreement are here those of the least squared error.
+    Ranges that are chosen by agreement are here those of the least squared error.
     Below 8 bits each value counts: ranges of activations begin and end where their values do, if
     the observer knows such, and weights get the range of the least squared error.
     """

@@ -101,8 +101,14 @@ def sensitivity_of(
 
 
 def layers_scheme(recipe: Recipe) -> Scheme:
-    """Return how a recipe quantizes the layers alone, and not what joins them."""
-    return replace(scheme_of(recipe), placing="layers")
+    """Return how a recipe quantizes the layers alone, and not what joins them.
+
+    Ranges of channels that are of the whole activation's then are of the least squared error.
+    """
+    scheme = scheme_of(recipe)
+    if scheme.activation_granularity == "channel" and scheme.observer != "max":
+        scheme = replace(scheme, observer="mse")
+    return replace(scheme, placing="layers")
 
 
 def affordable(network: SimulatedNetwork, patches: Patches) -> int:

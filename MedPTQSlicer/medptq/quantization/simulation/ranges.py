@@ -30,8 +30,8 @@ class RangeObserver(Protocol):
             is_image: Whether the activation is the network's input.
 
         Returns:
-            Two tensors in one shape that broadcasts to the activation; infinite where a value was
-            not finite.
+            Two tensors in one shape that broadcasts to the activation; not finite where a value
+            was not.
         """
         ...
 
@@ -43,6 +43,8 @@ def kind_of_observer(groups: Groups, scheme: Scheme) -> RangeObserverKind:
     """Return the kind of observer that can say what the scheme will ask of it."""
     if groups.of == "tensor" and scheme.signed:
         return _WholeTensor
+    if groups.of == "channels" and scheme.signed and scheme.placing == "openvino":
+        return _WithinWhole
     if groups.of == "positions" or scheme.observer == "max":
         return _Extremes
     return _Fitted
@@ -116,6 +118,29 @@ class _Fitted:
             scheme.activation_bits, signed=scheme.signed
         )
         return low.reshape(self._shape), high.reshape(self._shape)
+
+
+class _WithinWhole:
+    """The largest magnitude of each channel, but none beyond the range of the whole activation.
+
+    What an observer clips of the whole, few outliers mostly, it clips of the channels that have
+    them; the others lose nothing. The least squared error of each channel by itself would clip
+    them all.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        self._channels = _Extremes(groups)
+        self._whole = _WholeTensor(groups)
+
+    def add(self, tensor: Tensor) -> None:
+        self._channels.add(tensor)
+        self._whole.add(tensor)
+
+    def range_for(self, scheme: Scheme, *, is_image: bool) -> tuple[Tensor, Tensor]:
+        low, high = self._channels.range_for(scheme, is_image=is_image)
+        _, most = self._whole.range_for(scheme, is_image=is_image)
+        amax = torch.maximum(-low, high).double().clamp(max=float(most))
+        return -amax, amax
 
 
 def extremes(tensor: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
