@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from medptq.errors import QuantizationError
 from medptq.quantization.recipe import OBSERVER_CHOICES, RUNNABLE_GRANULARITIES, Recipe
 from medptq.quantization.scheme import scheme_of
+from medptq.quantization.sensitivity import layers_scheme
 
 SYMMETRIC = ("percentile", "entropy")
 BITS = st.integers(2, 8)
@@ -58,6 +59,13 @@ def test_int8_kernels_run_every_recipe(recipe):
     scheme = scheme_of(recipe)
     assert scheme.runs_on_openvino
     assert scheme.signed == (recipe.activation_bits == 8 or scheme.observer in SYMMETRIC)
+
+
+@given(RECIPES)
+def test_every_recipes_layers_can_be_looked_at_alone(recipe):
+    scheme = layers_scheme(recipe)
+    assert scheme.placing == "layers"
+    assert scheme.activation_granularity == recipe.activation_granularity
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ def sensitivity_of(
 def layers_scheme(recipe: Recipe) -> Scheme:
     """Return how a recipe quantizes the layers alone, and not what joins them.
 
-    Ranges of channels that are of the whole activation's then are of the least squared error.
+    The scales of single channels are then those of the least squared error, or of ``max``: the
+    other observers are none for layers alone.
     """
     scheme = scheme_of(recipe)
     if scheme.activation_granularity == "channel" and scheme.observer != "max":
