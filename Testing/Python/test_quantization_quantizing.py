@@ -16,11 +16,13 @@ from medptq.graph.executor import GraphExecutor
 from medptq.models.loading import load_model
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization import observer_choice
+from medptq.quantization import observer_choice, quantizing
 from medptq.quantization.calibration import CalibrationPatches
 from medptq.quantization.quantized_model import QuantizedModel, load_quantized_model
 from medptq.quantization.quantizing import quantize_model
 from medptq.quantization.recipe import OBSERVERS, Recipe
+from medptq.quantization.simulation import simulating
+from medptq.quantization.simulation.simulating import simulate
 from medptq.scans.finding import find_scans
 from quantization_helpers import SmallUNet, export
 from small_networks import one_thread
@@ -75,6 +77,10 @@ def _levels(twin: QuantizedModel) -> list[int]:
     ("recipe", "largest"),
     [
         (Recipe(patches=3, activation_granularity="channel"), 127),
+        *(
+            (Recipe(observer, patches=3, activation_granularity="channel"), 127)
+            for observer in OBSERVERS
+        ),
         (Recipe(patches=3, weight_bits=4), 7),
         (Recipe("percentile", patches=3, weight_bits=5, activation_bits=6), 15),
         (Recipe(patches=3, weight_bits=4, activation_bits=4, activation_granularity="channel"), 7),
@@ -114,6 +120,70 @@ def test_where_that_does_not_agree_they_are_those_that_agree_best(
     assert dice[calibration["observer"]] == max(dice.values())
     same = _quantized(model, scans, Recipe(calibration["observer"], patches=3), tmp_path / "same")
     assert same.int8.read_bytes() == twin.int8.read_bytes()
+
+
+SPECIAL = [
+    {"activation_granularity": "channel"},
+    {"weight_bits": 4},
+    {"spared": ("/down/Conv",)},
+    {"activation_granularity": "channel", "weight_bits": 4, "spared": ("/down/Conv",)},
+]
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_special_recipes_have_the_ranges_that_agree_best_too(
+    model, scans, tmp_path, monkeypatch, special
+):
+    monkeypatch.setattr(observer_choice, "_ENOUGH", 1.1)
+    runs: list[str] = []
+
+    class Counting(GraphExecutor):
+        def run(self, *args, **options):
+            runs.append("patch")
+            return super().run(*args, **options)
+
+    monkeypatch.setattr(simulating, "GraphExecutor", Counting)
+    twin = _quantized(model, scans, Recipe(patches=3, **special), tmp_path / "int8")
+    assert len(runs) == 3, "patches are looked at once, whatever is tried"
+    calibration = twin.manifest["calibration"]
+    dice = calibration["dice_by_observer"]
+    assert set(dice) == set(OBSERVERS)
+    assert len(set(dice.values())) > 1
+    assert dice[calibration["observer"]] == max(dice.values())
+    recipe = Recipe(calibration["observer"], patches=3, **special)
+    same = _quantized(model, scans, recipe, tmp_path / "same")
+    assert same.int8.read_bytes() == twin.int8.read_bytes()
+    assert same.manifest["calibration"]["observer"] == calibration["observer"]
+    assert "dice_by_observer" not in same.manifest["calibration"]
+
+
+def test_before_recovery_the_observer_is_chosen_with_weights_of_8_bits(
+    model, scans, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(observer_choice, "_ENOUGH", 1.1)
+    asked = []
+
+    def recovering(model, scheme, *args, **options):
+        asked.append(scheme)
+        return simulate(model, scheme, *args, **options)
+
+    monkeypatch.setattr(quantizing, "simulate_recovered", recovering)
+    three, eight = (
+        _quantized(model, scans, recipe, tmp_path / f"{recipe.weight_bits}").manifest["calibration"]
+        for recipe in (Recipe(patches=3, weight_bits=3, recovery=True), Recipe(patches=3))
+    )
+    assert three["dice_by_observer"] == eight["dice_by_observer"]
+    [scheme] = asked
+    assert (scheme.weight_bits, scheme.fitted_weights) == (3, True)
+    assert scheme.observer == three["observer"] == eight["observer"]
+
+
+def test_below_8_bits_activations_have_the_ranges_of_the_least_squared_error(
+    model, scans, tmp_path
+):
+    twin = _quantized(model, scans, Recipe(patches=3, activation_bits=5), tmp_path / "int8")
+    assert twin.manifest["calibration"]["observer"] == "mse"
+    assert "dice_by_observer" not in twin.manifest["calibration"]
 
 
 def test_recovery_is_used_and_no_worse(model, scans, tmp_path):

@@ -28,7 +28,7 @@ from medptq.evaluate.formats import percent
 from medptq.evaluate.trial import Trial, name_of
 from medptq.progress import Reporter
 from medptq.quantization.quantizing import quantize_model
-from medptq.quantization.recipe import Recipe
+from medptq.quantization.recipe import OBSERVERS, Recipe
 from small_networks import one_thread
 from tiny_network import write_network, write_scan
 
@@ -203,6 +203,8 @@ def test_auto_says_how_near_it_came_where_nothing_passes(work, monkeypatch, caps
     assert main([*command, "--json"]) == 5
     trials = json.loads(capsys.readouterr().out)["error"]["trials"]
     assert [trial["passed"] for trial in trials if trial["recipe"]].count(True) == 0
+    chosen = {trial["recipe"]["observer"] for trial in trials if trial["recipe"]}
+    assert chosen <= set(OBSERVERS), "what is chosen by agreement is named"
     assert len(trials) > len(tried)
     assert any("scales per channel" in name for name in tried)
     assert any("spared" in name for name in tried)
@@ -288,7 +290,8 @@ def test_recipes_have_names():
     assert name_of(Recipe()) == "W8A8, agreement"
     assert name_of(Recipe("entropy")) == "W8A8, entropy"
     many = Recipe(weight_bits=4, recovery=True, spared=("a", "b"))
-    assert name_of(many) == "W4A8, mse, recovered, 2 layers spared"
+    assert name_of(many) == "W4A8, agreement, recovered, 2 layers spared"
+    assert name_of(Recipe(activation_bits=4)) == "W8A4, mse"
     assert name_of(Recipe(observer="max", spared=("a",))) == "W8A8, max, 1 layer spared"
 
 

@@ -155,7 +155,7 @@ class RecipeSearch:
         # Which observer agrees best has been measured if that was asked for.
         names = () if asked.observer == "agreement" else OBSERVERS
         others = [replace(whole, observer=name) for name in names if name != whole.observer]
-        by_channel = replace(whole, activation_granularity="channel", observer="mse")
+        by_channel = replace(whole, activation_granularity="channel", observer="agreement")
         for recipe in (*others, by_channel, replace(whole, recovery=True)):
             yield recipe
             if self.trials[-1].passed:
@@ -176,7 +176,7 @@ class RecipeSearch:
 
     def _try(self, recipe: Recipe) -> None:
         made = self._quantize(recipe, self._patches.beside(self._checked))
-        if recipe.observer == "agreement" and recipe.is_plain:
+        if recipe.observer == "agreement":
             recipe = replace(recipe, observer=made.manifest["calibration"]["observer"])
         name = name_of(recipe)
         if not self.engine:

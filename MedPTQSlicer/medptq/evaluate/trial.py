@@ -56,7 +56,7 @@ class Trial:
 
 def name_of(recipe: Recipe) -> str:
     """Return what a recipe is, for a person to read: ``W8A8, mse, 4 layers spared``."""
-    observer = recipe.observer if recipe.is_plain else scheme_of(recipe).observer
+    observer = recipe.observer if recipe.activation_bits == 8 else scheme_of(recipe).observer
     parts = [f"W{recipe.weight_bits}A{recipe.activation_bits}", observer]
     if recipe.activation_granularity == "channel":
         parts.append("scales per channel")

@@ -19,7 +19,7 @@ from medptq.errors import QuantizationError, ScanError
 from medptq.graph.executor import GraphExecutor
 from medptq.models.segmentation_model import SegmentationModel
 from medptq.progress import Reporter
-from medptq.quantization.agreement import labels_of
+from medptq.quantization.observer_choice import Shown
 from medptq.quantization.observers import MagnitudeHistogram, threshold
 from medptq.quantization.recipe import ObserverName, Recipe
 from medptq.scans.digest import digest_of
@@ -28,9 +28,6 @@ from medptq.scans.prepared import PreparedScan
 from medptq.scans.preprocessing import Locator, prepare
 from medptq.scans.reading import read_scan
 from medptq.scans.sources import ScanSource
-
-_SHOWN, _SHOWN_VOXELS = 4, 1 << 25
-"""Patches that an observer is chosen on, at most, and the voxels after which none is added."""
 
 
 class CalibrationPatches:
@@ -238,15 +235,13 @@ def calibrate(
         histograms[name].add(tensor)
 
     count = 0
-    shown: list[tuple[Tensor, Tensor]] = []
+    shown = Shown()
     with torch.inference_mode():
         for patch in reporter.track(patches, "Calibrating", total=patches.expected):
             digest.update(patch.data)
             image = torch.from_numpy(patch)
             output = executor.run(image.to(device), observe, watch=histograms.keys())
-            if count < _SHOWN and sum(one.numel() for one, _ in shown) < _SHOWN_VOXELS:
-                # At most some hundred classes: a byte or two each.
-                shown.append((image, labels_of(output).to("cpu", torch.int16)))
+            shown.add(image, output)
             count += 1
     for name, histogram in histograms.items():
         if not np.isfinite(histogram.amax):
@@ -259,7 +254,7 @@ def calibrate(
     return Calibration(
         histograms=dict(sorted(histograms.items())),
         image=executor.input_name,
-        shown=shown,
+        shown=shown.patches,
         patches=count,
         patches_sha256=digest.hexdigest(),
     )

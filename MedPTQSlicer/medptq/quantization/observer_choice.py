@@ -28,6 +28,29 @@ that either calls a structure the same label (medquanbench.py); this Dice is nev
 """
 
 
+_SHOWN, _SHOWN_VOXELS = 4, 1 << 25
+"""Patches that an observer is chosen on, at most, and the voxels after which none is added."""
+
+
+class Shown:
+    """The first patches that calibration ran, which an observer is chosen on.
+
+    Attributes:
+        patches: float32 [1, C, D, H, W], each with the labels, int16 [1, D, H, W], that the
+            network gives it in FP32.
+    """
+
+    def __init__(self) -> None:
+        self.patches: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, patch: Tensor, output: Tensor) -> None:
+        """Keep a patch on the CPU and what the network says of it, unless there are enough."""
+        voxels = sum(one.numel() for one, _ in self.patches)
+        if len(self.patches) < _SHOWN and voxels < _SHOWN_VOXELS:
+            # At most some hundred classes: a byte or two each.
+            self.patches.append((patch, labels_of(output).to("cpu", torch.int16)))
+
+
 def choose_observer(
     quantized_by: Callable[[ObserverName], onnx.ModelProto],
     shown: Sequence[tuple[Tensor, Tensor]],

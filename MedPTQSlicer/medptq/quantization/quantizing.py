@@ -9,7 +9,7 @@ import itertools
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ from medptq.quantization.quantized_model import (
 from medptq.quantization.recipe import ObserverName, Recipe
 from medptq.quantization.recovery.recovering import simulate_recovered
 from medptq.quantization.scheme import scheme_of
-from medptq.quantization.simulation.simulating import simulate
+from medptq.quantization.simulation.network import SimulatedNetwork
+from medptq.quantization.simulation.simulating import Patches, observe, simulate
 from medptq.quantization.writing import write_quantized
 from medptq.versions import installed_version
 
@@ -174,9 +175,7 @@ def _in_few_bits(
 ) -> _Made:
     """Quantize by way of a simulated network, which is looked at on all patches at a time."""
     kept = list(reporter.track(patches, "Preparing patches", total=patches.expected))
-    make = simulate_recovered if recipe.recovery else simulate
-    spared = dict.fromkeys(recipe.spared)
-    network = make(fp32, scheme_of(recipe), kept, overrides=spared, reporter=reporter)
+    network, ranges = _simulated(fp32, kept, recipe, reporter)
     graph, scales = write_quantized(network)
     layers = network.layers.values()
     bits = [
@@ -194,11 +193,36 @@ def _in_few_bits(
             "rewritten": list(network.graph.rewritten),
         },
         {
+            **ranges,
             "patches": len(kept),
             "patches_sha256": hashlib.sha256(b"".join(patch.data for patch in kept)).hexdigest(),
             "scales": scales,
         },
     )
+
+
+def _simulated(
+    fp32: onnx.ModelProto, patches: Patches, recipe: Recipe, reporter: Reporter
+) -> tuple[SimulatedNetwork, dict[str, Any]]:
+    """Return the network, and what the manifest says of how its ranges were chosen."""
+    scheme, spared = scheme_of(recipe), dict.fromkeys(recipe.spared)
+    if recipe.observer != "agreement" or not scheme.signed:
+        make = simulate_recovered if recipe.recovery else simulate
+        network = make(fp32, scheme, patches, overrides=spared, reporter=reporter)
+        return network, {"observer": scheme.observer}
+    # What few bits of the weights cost before recovery would hide what ranges cost.
+    judged = replace(scheme, weight_bits=8, fitted_weights=False) if recipe.recovery else scheme
+    observed = observe(fp32, judged, patches, overrides=spared, reporter=reporter)
+    by = functools.lru_cache(maxsize=1)(observed.simulated)
+    observer, dice = choose_observer(
+        lambda one: write_quantized(by(one))[0], observed.shown, reporter
+    )
+    ranges = {"observer": observer, "dice_by_observer": dice}
+    if not recipe.recovery:
+        return by(observer), ranges
+    scheme = replace(scheme, observer=observer)
+    network = simulate_recovered(fp32, scheme, patches, overrides=spared, reporter=reporter)
+    return network, ranges
 
 
 def _agreement(

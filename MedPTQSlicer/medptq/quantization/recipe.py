@@ -34,9 +34,9 @@ class Recipe:
 
     Attributes:
         observer: How an activation's range is chosen from what calibration saw; see
-            :mod:`medptq.quantization.observers`. ``"agreement"`` is the one by which a plain
-            recipe agrees best with FP32, see :mod:`medptq.quantization.observer_choice`; a special
-            one then has ``"mse"``.
+            :mod:`medptq.quantization.observers`. ``"agreement"`` is the one by which the
+            network agrees best with FP32, see :mod:`medptq.quantization.observer_choice`; before
+            recovery, with weights of 8 bits. Activations of fewer bits then have ``"mse"``.
         percentile: For the observer ``"percentile"``: the share in percent of an activation's
             values that its range holds.
         patches: How many patches of the scans calibration runs through the network, at most.

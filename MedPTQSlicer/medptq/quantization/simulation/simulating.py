@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -18,8 +18,10 @@ from medptq.errors import QuantizationError
 from medptq.graph.executor import GraphExecutor
 from medptq.graph.simplify import simplify
 from medptq.progress import Reporter
+from medptq.quantization.observer_choice import Shown
 from medptq.quantization.placement import place_at_layers
 from medptq.quantization.preparing import Prepared, not_empty, prepare_for_openvino
+from medptq.quantization.recipe import ObserverName
 from medptq.quantization.scheme import Scheme
 from medptq.quantization.simulation.edges import Edge, EdgedGraph, with_edges
 from medptq.quantization.simulation.folding import can_fold, fold_channel_scales
@@ -62,6 +64,32 @@ def simulate(
             or an activation was not finite.
         Cancelled: The user asked to stop.
     """
+    return observe(model, scheme, patches, overrides=overrides, reporter=reporter).simulated()
+
+
+def observe(
+    model: onnx.ModelProto,
+    scheme: Scheme,
+    patches: Patches,
+    *,
+    overrides: Mapping[str, Scheme | None] = MappingProxyType({}),
+    reporter: Reporter = Reporter(),  # noqa: B008 - it holds no state
+) -> Observed:
+    """Run each patch through a network once and see what static scales are chosen from.
+
+    Args:
+        model: As for :func:`simulate`, like what follows.
+        scheme: How its layers are quantized.
+        patches: What static scales are learned from.
+        overrides: Another scheme for some of the layers.
+        reporter: Told of progress; may cancel.
+
+    Raises:
+        ModelError: The graph cannot be run on such patches.
+        QuantizationError: There is nothing in the graph to quantize, or an override names no
+            layer.
+        Cancelled: The user asked to stop.
+    """
     depth, height, width = patches[0].shape[2:]
     input_shape = (1, patches[0].shape[1], depth, height, width)
     fp32 = simplify(model, input_shape=input_shape)
@@ -80,20 +108,69 @@ def simulate(
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     observers = _observers(graph, schemes, prepared.same_values)
+    shown = Shown()
     if observers:
-        _observe(GraphExecutor(fp32, device), observers, patches, reporter)
+        _observe(GraphExecutor(fp32, device), observers, shown, patches, reporter)
     image = next(value.name for value in fp32.graph.input)
-    ends = _ends(graph, schemes, observers, prepared.same_values, image)
-    grids: dict[str, Grid] = {}
-    for edge in graph.edges:
-        if edge.value in ends:
-            chosen = schemes[edge.node]
-            grids[edge.value] = activation_grid(
-                *ends[edge.value], chosen.activation_bits, signed=chosen.signed
-            )
-    if scheme.placing == "openvino":
-        graph, grids = fold_channel_scales(graph, grids, schemes)
-    return SimulatedNetwork(graph, schemes, grids, input_shape, device)
+    return Observed(
+        *(graph, scheme, schemes, observers, prepared.same_values, image, input_shape, device),
+        shown.patches,
+    )
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A network whose activations were seen in all patches, and that has no ranges yet.
+
+    Attributes:
+        graph: The network.
+        scheme: How its layers are quantized.
+        schemes: How each quantized node is.
+        observers: What watched the activations.
+        same_values: As :class:`medptq.quantization.preparing.Prepared` has them.
+        image: Name of the network's input.
+        input_shape: (1, C, D, H, W).
+        device: Where it runs.
+        shown: The first patches, with the labels that the network gives them in FP32; none if no
+            scale is static.
+    """
+
+    graph: EdgedGraph
+    scheme: Scheme
+    schemes: Mapping[str, Scheme]
+    observers: Mapping[_Key, RangeObserver]
+    same_values: Mapping[str, str]
+    image: str
+    input_shape: tuple[int, int, int, int, int]
+    device: torch.device
+    shown: Sequence[tuple[Tensor, Tensor]]
+
+    def simulated(self, observer: ObserverName | None = None) -> SimulatedNetwork:
+        """Return the network with ranges.
+
+        Args:
+            observer: What they are chosen by, in place of what the schemes say. Symmetric schemes
+                that are placed for OpenVINO can be asked for any.
+
+        Raises:
+            QuantizationError: An activation was not finite.
+        """
+        schemes = {
+            name: one if observer is None else replace(one, observer=observer)
+            for name, one in self.schemes.items()
+        }
+        graph = self.graph
+        ends = _ends(graph, schemes, self.observers, self.same_values, self.image)
+        grids: dict[str, Grid] = {}
+        for edge in graph.edges:
+            if edge.value in ends:
+                chosen = schemes[edge.node]
+                grids[edge.value] = activation_grid(
+                    *ends[edge.value], chosen.activation_bits, signed=chosen.signed
+                )
+        if self.scheme.placing == "openvino":
+            graph, grids = fold_channel_scales(graph, grids, schemes)
+        return SimulatedNetwork(graph, schemes, grids, self.input_shape, self.device)
 
 
 def _prepared(fp32: onnx.ModelProto, scheme: Scheme) -> Prepared:
@@ -135,6 +212,7 @@ def _observers(
 def _observe(
     executor: GraphExecutor,
     observers: Mapping[_Key, RangeObserver],
+    shown: Shown,
     patches: Patches,
     reporter: Reporter,
 ) -> None:
@@ -149,7 +227,9 @@ def _observe(
 
     with torch.inference_mode():
         for patch in reporter.track(patches, "Calibrating"):
-            executor.run(torch.from_numpy(patch).to(executor.device), see, watch=by_name.keys())
+            image = torch.from_numpy(patch)
+            output = executor.run(image.to(executor.device), see, watch=by_name.keys())
+            shown.add(image, output)
 
 
 def _ends(
