@@ -16,6 +16,9 @@ entropy    The range whose quantized distribution has the least Kullback-Leibler
            the image itself, gets the range of mse all the same.
 ========== =====================================================================================
 
+With a scale per channel, INT8 kernels have a channel's largest magnitude for T, but no more than
+the T of the whole activation.
+
 None is the best for every network; :mod:`medptq.quantization.observer_choice` measures which is.
 """
 
