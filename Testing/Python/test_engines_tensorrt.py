@@ -225,6 +225,7 @@ def test_a_prelu_before_a_norm_of_few_voxels_is_right(tmp_path, monkeypatch, nor
 
 
 @on_gpu
+@pytest.mark.timeout(900)  # TensorRT 8.6 tries much for attention, and longer beside others
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_nested_transformer_is_right(tmp_path, monkeypatch, precision):
     monkeypatch.setenv("MEDPTQ_CACHE", str(tmp_path / "cache"))
